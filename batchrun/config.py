@@ -1,0 +1,309 @@
+"""What a run is asked to do: loaded from YAML or TOML, overridden by options, and checked before anything happens.
+
+The Structs below are the reference: their fields are the keys of a configuration file, their defaults its defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta
+
+from batchrun.errors import ConfigError
+from batchrun.types import Api
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SIMULATED = "simulated"
+DEFAULT_PARAMS: dict[str, Any] = {"max_tokens": 512, "temperature": 0}
+
+Positive = Annotated[float, Meta(gt=0)]
+PositiveInt = Annotated[int, Meta(ge=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A block of the configuration: immutable, no unknown keys."""
+
+
+class EndpointConfig(_Section):
+    """Where requests go. `base_url` is kept in one spelling: see `normal_base_url`."""
+
+    base_url: str = "https://api.fireworks.ai/inference/v1"
+    api_key_env: str | None = "FIREWORKS_API_KEY"
+    api: Api = "chat"
+    headers: dict[str, str] = {}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the embedded endpoint answers."""
+        return self.base_url == SIMULATED
+
+
+class RequestConfig(_Section):
+    """What a prompt becomes on the wire."""
+
+    model: str | None = None
+    system: str | None = None
+    template: str | None = None
+    params: dict[str, Any] = DEFAULT_PARAMS
+    stream: Literal["auto", "always", "never"] = "auto"
+    stop_stream: dict[str, Any] | None = None
+
+
+class LimitsConfig(_Section):
+    """How much at once, how much a minute, how much money."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    adaptive: bool = True
+    requests_per_minute: Positive | None = None
+    prompt_tokens_per_minute: Positive | None = None
+    generated_tokens_per_minute: Positive | None = None
+    max_cost_usd: Positive | None = None
+
+
+class RetryConfig(_Section):
+    """How often a request whose outcome is unknown is tried, and how long a Retry-After is obeyed."""
+
+    max_attempts: PositiveInt = 4
+    max_wait_s: Positive = 300
+
+
+class TimeoutsConfig(_Section):
+    """Every wait has an end."""
+
+    connect_s: Positive = 10
+    first_byte_s: Positive = 300
+    idle_s: Positive = 60
+    attempt_s: Positive = 600
+    row_s: Positive = 3600
+    stall_s: Positive = 900
+    grace_s: Annotated[float, Meta(ge=0)] = 20
+
+
+class StoreConfig(_Section):
+    """How results reach the disk."""
+
+    flush_ms: Annotated[float, Meta(ge=1, le=60_000)] = 50
+    part_mb: Positive = 64
+    part_minutes: Positive = 10
+    keep_response: bool = True
+
+
+class Config(_Section):
+    """One run."""
+
+    input: str
+    output: str = "runs/{name}"
+    endpoint: EndpointConfig = EndpointConfig()
+    request: RequestConfig = RequestConfig()
+    limits: LimitsConfig = LimitsConfig()
+    retry: RetryConfig = RetryConfig()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    store: StoreConfig = StoreConfig()
+    keep_columns: list[str] = []
+    prices: str | None = None
+
+
+def load_config(
+    path: str | None = None, *, overrides: Mapping[str, Any] | None = None, sets: Iterable[str] = ()
+) -> Config:
+    """Read a configuration file and put options over it.
+
+    Args:
+        path: a .yaml, .yml or .toml file; None for the defaults alone.
+        overrides: values by dotted key (`limits.concurrency`); None means "not given".
+        sets: `KEY=VALUE` texts, the value in YAML; they win over `overrides`.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is not one of ours.
+    """
+    values = _read(path) if path else {}
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _put(values, key, value)
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {text!r}: not KEY=VALUE", remedy="write e.g. --set limits.concurrency=32")
+        _put(values, key.strip(), _yaml(value, "--set " + key))
+    return check_config(values, origin=path or "configuration")
+
+
+def check_config(values: Mapping[str, Any], *, origin: str = "configuration") -> Config:
+    """Turn plain values into a `Config`, or say which key is wrong. `{name}` and `{date}` of `output` are filled in."""
+    values = _with_defaults(values, origin)
+    if not values.get("input"):
+        raise ConfigError(
+            f"{origin}: no input is named",
+            remedy="name one: `batchrun run CONFIG INPUT`, or `input: prompts.jsonl` in the configuration",
+        )
+    try:
+        config = msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {_readable(str(error))}", remedy="correct that key and run it again") from error
+    config = msgspec.structs.replace(
+        config,
+        output=_fill_in(config.output, origin, config.input),
+        endpoint=msgspec.structs.replace(config.endpoint, base_url=normal_base_url(config.endpoint.base_url)),
+    )
+    _refuse_contradictions(config, origin)
+    return config
+
+
+def merge_params(params: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Put parameters over others: a null takes one away, and the two names of the token limit replace each other."""
+    merged = {**params, **over}
+    if over.get("max_completion_tokens") is not None and "max_tokens" not in over:
+        merged.pop("max_tokens", None)
+    if over.get("max_tokens") is not None and "max_completion_tokens" not in over:
+        merged.pop("max_completion_tokens", None)
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def normal_base_url(text: str) -> str:
+    """The one spelling of a base URL: no trailing slash, no API path, a version segment (`/v1` where none is given).
+
+    >>> normal_base_url("http://localhost:8000/")
+    'http://localhost:8000/v1'
+    >>> normal_base_url("https://api.fireworks.ai/inference/v1/chat/completions")
+    'https://api.fireworks.ai/inference/v1'
+    """
+    text = text.strip()
+    if text == SIMULATED:
+        return text
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", text):
+        raise ConfigError(
+            f"endpoint.base_url {text!r} is not an http(s) URL",
+            remedy="write e.g. https://api.fireworks.ai/inference/v1, http://localhost:8000/v1, or simulated",
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            "endpoint.base_url has a user, a query or a fragment; these may hold secrets and are not sent",
+            remedy="leave them out; the key comes from the variable that endpoint.api_key_env names",
+        )
+    path = re.sub(r"(/(chat/completions|completions|embeddings|models))?/*$", "", parts.path.rstrip("/"))
+    if not any(re.fullmatch(r"v\d+\w*", segment) for segment in path.split("/")):
+        path += "/v1"
+    return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {why}", remedy="give the path of a .yaml or .toml file") from error
+    if path.endswith(".toml"):
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not TOML: {error}", remedy="correct it and run it again") from error
+    values = _yaml(text, path)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, not keys", remedy="write e.g. `input: prompts.jsonl`")
+    return values
+
+
+def _yaml(text: str, origin: str) -> Any:
+    import yaml
+
+    from batchrun._yaml import Loader
+
+    try:
+        return yaml.load(text, Loader=Loader)  # noqa: S506: Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{origin}:{mark.line + 1}" if mark else origin
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ConfigError(f"{where}: not YAML: {problem}", remedy="correct that line and run it again") from error
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *outer, last = key.split(".")
+    for name in outer:
+        inner = values.get(name)
+        if inner is None:
+            inner = values[name] = {}
+        elif not isinstance(inner, dict):
+            raise ConfigError(f"{key}: `{name}` has no keys of its own", remedy="look at the keys in configs/fireworks.yaml")
+        values = inner
+    values[last] = value
+
+
+def _with_defaults(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Check the keys and put in the defaults that depend on other keys."""
+    _refuse_unknown(Config, values, origin)
+    values = dict(values)
+    endpoint, request = values.get("endpoint"), values.get("request")
+    if isinstance(request, dict) and isinstance(request.get("params"), dict):
+        values["request"] = {**request, "params": merge_params(DEFAULT_PARAMS, request["params"])}
+    if isinstance(endpoint, dict) and "base_url" in endpoint and "api_key_env" not in endpoint:
+        host = urlsplit(str(endpoint["base_url"])).hostname or ""
+        if not host.endswith("fireworks.ai"):  # a key for Fireworks is nobody else's business
+            values["endpoint"] = {**endpoint, "api_key_env": None}
+    return values
+
+
+def _refuse_unknown(section: type[msgspec.Struct], values: Mapping[str, Any], origin: str, path: str = "") -> None:
+    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+    for key, value in values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            remedy = f"did you mean `{path}{near[0]}`?" if near else "known here: " + ", ".join(fields)
+            raise ConfigError(f"{origin}: unknown key `{path}{key}`", remedy=remedy)
+        inner = fields[key]
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
+            _refuse_unknown(inner, value, origin, f"{path}{key}.")
+
+
+def _readable(message: str) -> str:
+    """Turn `Expected `int`, got `str` - at `$.limits.concurrency`` into `limits.concurrency: expected int, got str`."""
+    problem, _, where = message.partition(" - at ")
+    problem = problem[:1].lower() + problem[1:].replace("`", "")
+    where = where.strip("`").removeprefix("$").lstrip(".")
+    return f"`{where}`: {problem}" if where else problem
+
+
+def _fill_in(output: str, origin: str, source: str) -> str:
+    stem = Path(origin if origin.endswith((".yaml", ".yml", ".toml")) else source).name.split(".")[0]
+    fields = {"name": stem if stem not in {"", "-"} else "stdin", "date": datetime.now(UTC).date().isoformat()}
+    return re.sub(r"\{(name|date)\}", lambda match: fields[match[1]], output)
+
+
+def _refuse_contradictions(config: Config, origin: str) -> None:
+    for name in config.endpoint.headers:
+        if name.lower() in {"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"}:
+            raise ConfigError(
+                f"{origin}: `endpoint.headers.{name}` would put a secret into a file",
+                remedy="put the key into an environment variable and name it in endpoint.api_key_env",
+            )
+    for key in ("messages", "prompt", "model", "stream"):
+        if key in config.request.params:
+            raise ConfigError(f"{origin}: `request.params.{key}` is not a sampling parameter", remedy="remove it")
+    if not config.output.strip():
+        raise ConfigError(f"{origin}: `output` is empty", remedy="name a folder: -o runs/first")
+    later = {
+        "limits.max_cost_usd": config.limits.max_cost_usd,
+        "limits.prompt_tokens_per_minute": config.limits.prompt_tokens_per_minute,
+        "limits.generated_tokens_per_minute": config.limits.generated_tokens_per_minute,
+        "request.stop_stream": config.request.stop_stream,
+        "request.stream": None if config.request.stream != "always" else "always",
+        "endpoint.api": None if config.endpoint.api == "chat" else config.endpoint.api,
+    }
+    for key, value in later.items():
+        if value is not None:
+            raise ConfigError(
+                f"{origin}: `{key}: {value}` is not built yet, and nothing is worse than a limit that is not kept",
+                remedy=f"remove `{key}`; CHANGELOG.md says what this version can do",
+            )
