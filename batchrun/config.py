@@ -29,11 +29,7 @@ Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(ge=1)]
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A block of the configuration: immutable, no unknown keys."""
-
-
-class EndpointConfig(_Section):
+class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where requests go. `base_url` is kept in one spelling: see `normal_base_url`."""
 
     base_url: str = "https://api.fireworks.ai/inference/v1"
@@ -47,18 +43,18 @@ class EndpointConfig(_Section):
         return self.base_url == SIMULATED
 
 
-class RequestConfig(_Section):
+class RequestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a prompt becomes on the wire."""
 
     model: str | None = None
     system: str | None = None
     template: str | None = None
-    params: dict[str, Any] = DEFAULT_PARAMS
+    params: dict[str, Any] = msgspec.field(default_factory=DEFAULT_PARAMS.copy)
     stream: Literal["auto", "always", "never"] = "auto"
     stop_stream: dict[str, Any] | None = None
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much at once, how much a minute, how much money."""
 
     concurrency: Annotated[int, Meta(ge=1, le=100_000)] = 64
@@ -69,14 +65,14 @@ class LimitsConfig(_Section):
     max_cost_usd: Positive | None = None
 
 
-class RetryConfig(_Section):
+class RetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often a request whose outcome is unknown is tried, and how long a Retry-After is obeyed."""
 
     max_attempts: PositiveInt = 4
     max_wait_s: Positive = 300
 
 
-class TimeoutsConfig(_Section):
+class TimeoutsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every wait has an end."""
 
     connect_s: Positive = 10
@@ -88,7 +84,7 @@ class TimeoutsConfig(_Section):
     grace_s: Annotated[float, Meta(ge=0)] = 20
 
 
-class StoreConfig(_Section):
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How results reach the disk."""
 
     flush_ms: Annotated[float, Meta(ge=1, le=60_000)] = 50
@@ -97,7 +93,7 @@ class StoreConfig(_Section):
     keep_response: bool = True
 
 
-class Config(_Section):
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run."""
 
     input: str
@@ -211,7 +207,8 @@ def _read(path: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}, not keys", remedy="write e.g. `input: prompts.jsonl`")
+        kind = type(values).__name__
+        raise ConfigError(f"{path}: holds a {kind}, not keys", remedy="write e.g. `input: prompts.jsonl`")
     return values
 
 
@@ -221,7 +218,7 @@ def _yaml(text: str, origin: str) -> Any:
     from batchrun._yaml import Loader
 
     try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506: Loader is a SafeLoader
+        return yaml.load(text, Loader=Loader)  # noqa: S506 (it is a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{origin}:{mark.line + 1}" if mark else origin
@@ -236,7 +233,8 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
         if inner is None:
             inner = values[name] = {}
         elif not isinstance(inner, dict):
-            raise ConfigError(f"{key}: `{name}` has no keys of its own", remedy="look at the keys in configs/fireworks.yaml")
+            remedy = "look at the keys in configs/fireworks.yaml"
+            raise ConfigError(f"{key}: `{name}` has no keys of its own", remedy=remedy)
         values = inner
     values[last] = value
 

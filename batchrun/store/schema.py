@@ -1,6 +1,6 @@
 """The Arrow columns of a Record, declared and versioned: never inferred from what happens to be in a batch.
 
-Text is `large_string`, so that no column of a row group can pass Arrow's 2 GiB limit; what a provider shapes is JSON text.
+Text is `large_string`, so that no column can pass Arrow's 2 GiB limit; what a provider shapes is JSON text.
 """
 
 from __future__ import annotations

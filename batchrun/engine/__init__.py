@@ -1,0 +1,3 @@
+"""Many requests at once, within limits."""
+
+from __future__ import annotations
