@@ -1,0 +1,120 @@
+"""The store as a run sees it: open a folder, keep records, close it.
+
+Three threads at most: the caller's loop hands over, the journal's writer makes groups, and one sealer turns finished
+segments into parts. The sealer is the only one that writes the manifest between opening and closing.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal
+
+from batchrun.errors import StoreError
+from batchrun.store.failures import History, merge_failures, read_histories, with_history
+from batchrun.store.journal import Journal, Sealed
+from batchrun.store.manifest import Entry, Session
+from batchrun.store.recovery import Recovered, now_us, recover, seal
+from batchrun.store.rows import MISSING, REFUSED, RETRYABLE, SUCCEEDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchrun.config import StoreConfig
+    from batchrun.store.folder import RunFile, RunFolder
+    from batchrun.types import Record
+
+RetryFailed = Literal["retryable", "all", "none"]
+_OPEN_STATES = {"retryable": {MISSING, RETRYABLE}, "all": {MISSING, RETRYABLE, REFUSED}, "none": {MISSING}}
+_SEALS_WAITING = 2
+
+
+class Store:
+    """One epoch of a locked run folder. `recovered.rows` says what has become of each row."""
+
+    def __init__(self, folder: RunFolder, run: RunFile, *, retry_failed: RetryFailed = "retryable") -> None:
+        """Bring the folder into order; raises FolderUnusable if it is damaged. Nothing is sent before this returns."""
+        self._folder, self._run_id = folder, run.run_id
+        self.recovered: Recovered = recover(folder, run.run_id, run.rows)
+        self._open_states = _OPEN_STATES[retry_failed]
+        self._histories: dict[int, History] = {}
+        rows = self.recovered.rows
+        if any(rows.count(state) for state in self._open_states - {MISSING}):
+            self._histories = read_histories(folder, self.recovered.manifest, self.is_open)
+        self._journal: Journal | None = None
+        self._announced = 0
+
+    def is_open(self, index: int) -> bool:
+        """Whether a row is still to be sent."""
+        return self.recovered.rows[index] in self._open_states
+
+    def start(self, config: StoreConfig, on_failure: Callable[[StoreError], None]) -> None:
+        """Open the journal, inside the running loop. `on_failure` is called in the loop when the disk fails."""
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="batchrun-sealer")
+        self._seals: list[Future[None]] = []
+        self._journal = Journal(
+            self._folder,
+            self._run_id,
+            self.recovered.epoch,
+            flush_s=config.flush_ms / 1000,
+            segment_bytes=int(config.part_mb * 1024 * 1024),
+            segment_s=config.part_minutes * 60,
+            seal=self._seal_later,
+            on_failure=on_failure,
+        )
+        self._journal.start()
+
+    def keep(self, record: Record) -> None:
+        """Hand a record over to be committed; raises StoreError if the disk has failed."""
+        history = self._histories.pop(record.index, None) if self._histories else None
+        self.journal.keep(with_history(record, history) if history else record)
+
+    @property
+    def journal(self) -> Journal:
+        """The open journal."""
+        if self._journal is None:
+            raise StoreError(f"{self._folder}: nothing can be kept before the store is started")
+        return self._journal
+
+    async def may_send(self, index: int, ahead: int) -> None:
+        """Return when it is on disk that this row may have been sent, so that a crash can name it.
+
+        Rows are sent in the order of their index, so one mark, set `ahead` of what is sent, covers many of them and
+        waits for the disk only at the start.
+        """
+        if index >= self._announced:
+            self._announced = index + ahead
+            self.journal.announce(self._announced)
+            await self.journal.settled()
+        elif index >= self._announced - ahead // 2:
+            self._announced = index + ahead
+            self.journal.announce(self._announced)
+
+    def close(self, session: Session, in_flight: list[int]) -> None:
+        """Commit and seal everything, and say how this start ended. Blocks; raises StoreError if the disk fails."""
+        try:
+            self.journal.close()
+        finally:
+            self._sealer.shutdown(wait=True)
+        for future in self._seals:
+            future.result()
+        manifest, rows, epoch = self.recovered.manifest, self.recovered.rows, self.recovered.epoch
+        merge_failures(self.recovered, self.journal.next_segment)
+        exposed = {*in_flight, *self.recovered.exposed}
+        exposed = {index for index in exposed if rows[index] in {MISSING, RETRYABLE}}
+        manifest.put(Entry(kind="close", at=now_us(), epoch=epoch, exposed=sorted(exposed), session=session))
+
+    def succeeded(self) -> int:
+        """How many rows have a committed result in a sealed part."""
+        return self.recovered.rows.count(SUCCEEDED)
+
+    def _seal_later(self, sealed: Sealed) -> None:
+        while len(self._seals) >= _SEALS_WAITING:
+            self._seals.pop(0).result()
+        self._seals.append(self._sealer.submit(self._seal, sealed))
+
+    def _seal(self, sealed: Sealed) -> None:
+        try:
+            seal(self.recovered, sealed)
+        except StoreError as error:
+            self.journal.fail(error)
+            raise

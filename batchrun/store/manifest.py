@@ -1,0 +1,147 @@
+"""What is committed: numbered entries, each put where no entry was, never changed afterwards.
+
+Theory of operation. `_manifest/00000000000000000007.json` exists or it does not: it is written aside, flushed, and
+given its name by link(2), which fails if the name is taken. So of two writers that both believe to be alone exactly one
+goes on, and a reader needs no lock. The entries, replayed in order, say which parts are committed, which journal
+segments they have absorbed, when each start of the run began (its `epoch` is the number of its `start` entry) and how
+it ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from batchrun.errors import FolderBusy, FolderUnusable
+from batchrun.store.framing import frame, seed_of, unframe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batchrun.store.folder import RunFolder
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One sealed Parquet file; `name` is relative to the run folder. `cost_nano_usd` sums what is priced in it."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+    index_min: int | None = None
+    index_max: int | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nano_usd: int = 0
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one start of the run ended, and what it measured of itself."""
+
+    exit_code: int
+    cause: str
+    wall_s: float = 0.0
+    requests: int = 0
+    free_retries: int = 0
+    throttled: int = 0
+    loop_lag_p99_s: float | None = None
+    loop_lag_max_s: float | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of the folder's history.
+
+    `start` claims an epoch; `part` commits the parts of one journal segment; `merge` puts parts in place of others;
+    `exposed` names rows that were sent before a crash and not committed; `close` says how a start ended.
+    """
+
+    kind: Literal["start", "part", "merge", "exposed", "close"]
+    at: int
+    epoch: int
+    segment: int | None = None
+    parts: list[Part] = []
+    drops: list[str] = []
+    dispatched_below: int = 0
+    exposed: list[int] = []
+    session: Session | None = None
+
+
+class Manifest:
+    """The entries of a folder, and what they add up to."""
+
+    def __init__(self, folder: RunFolder, run_id: str) -> None:
+        self._folder = folder
+        self._run_id = run_id
+        self.entries: list[Entry] = []
+        self.parts: dict[str, Part] = {}
+        self.absorbed: set[tuple[int, int]] = set()
+        self._replay()
+
+    def put(self, entry: Entry) -> None:
+        """Commit an entry under the next number; raises FolderBusy if somebody else has taken it."""
+        number = len(self.entries)
+        data = frame(msgspec.json.encode(entry), seed_of(self._run_id, "manifest", number))
+        try:
+            self._folder.fs.put_if_absent(self._path(number), data)
+        except FileExistsError as error:
+            raise FolderBusy(
+                f"{self._folder}: another run writes into it", remedy="wait for it to end, or name another folder"
+            ) from error
+        self._add(entry)
+
+    def next_number(self) -> int:
+        """The number of the entry that comes next."""
+        return len(self.entries)
+
+    def exposed(self) -> list[int]:
+        """Rows that were last named as sent and not kept."""
+        named = (entry.exposed for entry in reversed(self.entries) if entry.kind in {"exposed", "close"})
+        return next(named, [])
+
+    def open_epochs(self) -> set[int]:
+        """Starts that did not close, and whose exposed rows have not been named since."""
+        epochs: set[int] = set()
+        for entry in self.entries:
+            if entry.kind == "start":
+                epochs.add(entry.epoch)
+            elif entry.kind == "exposed":
+                epochs = {entry.epoch}
+            elif entry.kind == "close":
+                epochs.clear()
+        return epochs
+
+    def dispatched_below(self, epochs: set[int]) -> int:
+        """The highest dispatch mark that the sealed segments of some epochs left."""
+        return max((entry.dispatched_below for entry in self.entries if entry.epoch in epochs), default=0)
+
+    def _replay(self) -> None:
+        names = sorted(path.name for path in self._folder.manifest.iterdir() if path.suffix == ".json")
+        names = [name for name in names if not name.startswith(".")]
+        for number, name in enumerate(names):
+            path = self._path(number)
+            if name != path.name:
+                raise _damaged(path, "is missing")
+            line = unframe(path.read_bytes(), seed_of(self._run_id, "manifest", number))
+            if line is None:
+                raise _damaged(path, "does not match its checksum")
+            self._add(msgspec.json.decode(line, type=Entry))
+
+    def _add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        for part in entry.parts:
+            self.parts[part.name] = part
+        for name in entry.drops:
+            self.parts.pop(name, None)
+        if entry.kind == "part" and entry.segment is not None:
+            self.absorbed.add((entry.epoch, entry.segment))
+
+    def _path(self, number: int) -> Path:
+        return self._folder.manifest / f"{number:020d}.json"
+
+
+def _damaged(path: Path, what: str) -> FolderUnusable:
+    return FolderUnusable(
+        f"{path}: {what}: the folder's history is damaged, nothing was changed",
+        remedy="restore the file from a copy, or start a new folder with -o",
+    )

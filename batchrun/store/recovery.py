@@ -1,0 +1,179 @@
+"""Every start: from whatever is on disk to a clean folder, the state of every row, and a new epoch.
+
+The order keeps the promises. Our own unfinished files go; the manifest is replayed; every committed part is checked; an
+epoch is claimed, so that nobody else can go on from here; what old segments hold is sealed; the rows that a crash
+exposed are named; only then may the caller send anything. Each step can be stopped at any point and done again.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+
+from batchrun.errors import FolderUnusable
+from batchrun.store.folder import RunFolder, segment_name, segment_numbers
+from batchrun.store.manifest import Entry, Manifest
+from batchrun.store.parts import ROW_GROUP_BYTES, check_part, read_columns, write_empty_parts, write_parts
+from batchrun.store.replay import SegmentReader
+from batchrun.store.rows import MISSING, RETRYABLE, SUCCEEDED, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchrun.store.journal import Sealed
+    from batchrun.types import Record
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that is ready for a new epoch; `exposed` are rows that may have been paid for and were not kept."""
+
+    folder: RunFolder
+    run_id: str
+    manifest: Manifest
+    epoch: int
+    rows: Rows
+    exposed: list[int]
+
+
+def now_us() -> int:
+    """The time of day in microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+def recover(folder: RunFolder, run_id: str, row_count: int) -> Recovered:
+    """Bring a locked folder into order and claim the next epoch; raises FolderUnusable if it is damaged."""
+    _sweep(folder)
+    manifest = Manifest(folder, run_id)
+    _refuse_strays(folder, manifest)
+    for part in manifest.parts.values():
+        check_part(folder, part)
+    open_epochs = manifest.open_epochs()
+    epoch = manifest.next_number()
+    first = write_empty_parts(folder) if not manifest.entries else []
+    manifest.put(Entry(kind="start", at=now_us(), epoch=epoch, parts=first))
+    rows = load_rows(folder, manifest, row_count)
+    recovered = Recovered(folder=folder, run_id=run_id, manifest=manifest, epoch=epoch, rows=rows, exposed=[])
+    dispatched_below = _seal_left(recovered)
+    exposed = {index for index in manifest.exposed() if rows[index] in {MISSING, RETRYABLE}}
+    if open_epochs:
+        answered = _failed_in(folder, manifest, open_epochs)
+        mark = max(dispatched_below, manifest.dispatched_below(open_epochs))
+        exposed.update(set(rows.below(mark, MISSING, RETRYABLE)) - answered)
+        manifest.put(Entry(kind="exposed", at=now_us(), epoch=epoch, exposed=sorted(exposed)))
+    return msgspec.structs.replace(recovered, exposed=sorted(exposed))
+
+
+def seal(recovered: Recovered, sealed: Sealed) -> None:
+    """Turn a finished segment into committed parts, then let it go. A row that has succeeded before is left out."""
+    _commit(recovered, (recovered.epoch, sealed.segment), limit=sealed.bytes)
+
+
+def load_rows(folder: RunFolder, manifest: Manifest, row_count: int) -> Rows:
+    """Read the state of every row from the index columns of the committed parts."""
+    rows = Rows(row_count)
+    for part in manifest.parts.values():
+        if part.name.startswith("results/"):
+            for batch in read_columns(folder, part, ["index"]):
+                rows.add_results(batch.column("index"), part.name)
+    for part in manifest.parts.values():
+        if part.name.startswith("failures/"):
+            for batch in read_columns(folder, part, ["index", "error_type"]):
+                rows.add_failures(batch.column("index"), batch.column("error_type").to_pylist(), part.name)
+    return rows
+
+
+def left_segments(folder: RunFolder, manifest: Manifest) -> list[tuple[int, int]]:
+    """Epoch and segment of every journal file that no part has absorbed, in order."""
+    numbers = (segment_numbers(path.name) for path in folder.journal.iterdir() if path.suffix == ".jl")
+    return sorted(number for number in numbers if number and number not in manifest.absorbed)
+
+
+def _seal_left(recovered: Recovered) -> int:
+    """Seal what earlier epochs left in the journal; returns the highest dispatch mark in it."""
+    folder, manifest = recovered.folder, recovered.manifest
+    for path in folder.journal.iterdir():
+        if segment_numbers(path.name) in manifest.absorbed:
+            folder.fs.unlink(path)
+    left = left_segments(folder, manifest)
+    mark = 0
+    for number, following in zip(left, [*left[1:], None], strict=True):
+        limit = None
+        if following and following == (number[0], number[1] + 1):
+            limit = _bytes_of_previous(_reader(recovered, following))
+        mark = max(mark, _commit(recovered, number, limit=limit))
+    return mark
+
+
+def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None) -> int:
+    """Make parts of a segment's records, list them in the manifest, unlink the segment; returns its dispatch mark."""
+    reader, rows = _reader(recovered, number), recovered.rows
+
+    def fresh() -> Iterator[list[Record]]:
+        for block in reader.blocks(ROW_GROUP_BYTES, limit=limit):
+            kept = [record for record in block if rows[record.index] != SUCCEEDED]
+            done = [record.index for record in kept if record.error_type is None]
+            failed = [record for record in kept if record.error_type is not None]
+            rows.add_results(pa.array(done, pa.int64()), reader.path.name)
+            kinds = [str(record.error_type) for record in failed]
+            rows.add_failures(pa.array([record.index for record in failed], pa.int64()), kinds, reader.path.name)
+            yield kept
+
+    parts = write_parts(recovered.folder, *number, fresh())
+    entry = Entry(
+        kind="part",
+        at=now_us(),
+        epoch=number[0],
+        segment=number[1],
+        parts=parts,
+        dispatched_below=reader.dispatched_below,
+    )
+    recovered.manifest.put(entry)
+    recovered.folder.fs.unlink(reader.path)
+    return reader.dispatched_below
+
+
+def _reader(recovered: Recovered, number: tuple[int, int]) -> SegmentReader:
+    return SegmentReader(recovered.folder.journal / segment_name(*number), recovered.run_id, *number)
+
+
+def _bytes_of_previous(reader: SegmentReader) -> int | None:
+    for _ in reader.blocks(1):
+        break
+    return reader.previous_bytes
+
+
+def _failed_in(folder: RunFolder, manifest: Manifest, epochs: set[int]) -> set[int]:
+    """Rows whose failure was kept by one of the epochs: they were answered, not in flight."""
+    failed: set[int] = set()
+    for part in manifest.parts.values():
+        numbers = segment_numbers(part.name.partition("/")[2])
+        if part.name.startswith("failures/") and numbers and numbers[0] in epochs:
+            for batch in read_columns(folder, part, ["index"]):
+                failed.update(batch.column("index").to_pylist())
+    return failed
+
+
+def _sweep(folder: RunFolder) -> None:
+    for room in (folder.results, folder.failures, folder.report, folder.journal, folder.manifest):
+        for path in room.iterdir():
+            if path.name.startswith(".") and path.name.endswith(".tmp"):
+                folder.fs.unlink(path)
+
+
+def _refuse_strays(folder: RunFolder, manifest: Manifest) -> None:
+    """A part that the manifest does not list must be one that a crash left between its renaming and its entry."""
+    segments = set(left_segments(folder, manifest)) if manifest.entries else {(0, 0)}
+    dropped = {name for entry in manifest.entries for name in entry.drops}
+    for room in (folder.results, folder.failures):
+        for path in room.glob("part-*"):
+            name = f"{room.name}/{path.name}"
+            if name in dropped:
+                folder.fs.unlink(path)
+            elif name not in manifest.parts and segment_numbers(path.name) not in segments:
+                raise FolderUnusable(
+                    f"{path}: the manifest does not list this part; nothing was changed",
+                    remedy="move the file out of the folder if it is not a run's, then run the same command again",
+                )

@@ -1,0 +1,93 @@
+"""A consistent view of a run folder, also while a run is writing into it: the committed parts and the open segments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchrun.store.folder import RunFolder, segment_name
+from batchrun.store.manifest import Manifest
+from batchrun.store.parts import ROW_GROUP_BYTES, read_columns
+from batchrun.store.recovery import left_segments, load_rows
+from batchrun.store.replay import SegmentReader
+from batchrun.store.rows import SUCCEEDED
+from batchrun.store.schema import FAILURES, RESULTS, to_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from batchrun.types import Record
+
+Kind = Literal["results", "failures"]
+
+
+class Snapshot:
+    """What is kept in a folder now, without a lock or a change; raises FolderUnusable where there is no run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._folder = RunFolder(path)
+        self.run = self._folder.read_run_file()
+        self._segments: list[list[Record]] = []
+        self._read_consistently()
+
+    def batches(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of `results` or `failures`, in batches, with the named columns (all by default)."""
+        schema = RESULTS if kind == "results" else FAILURES
+        names = list(columns or schema.names)
+        wanted = pa.schema([schema.field(name) for name in names])
+        for part in self.manifest.parts.values():
+            if part.name.startswith(f"{kind}/") and part.rows:
+                for batch in read_columns(self._folder, part, list({*names, "index"})):
+                    yield from self._current(batch, kind, wanted)
+        for records in self._segments:
+            fitting = [record for record in records if (record.error_type is None) == (kind == "results")]
+            if fitting:
+                yield from self._current(to_batch(fitting, schema), kind, wanted)
+
+    def table(self, kind: Kind, columns: Sequence[str] | None = None) -> pa.Table:
+        """The same as one Arrow table, with its columns also where it has no rows."""
+        schema = RESULTS if kind == "results" else FAILURES
+        wanted = pa.schema([schema.field(name) for name in columns or schema.names], metadata=schema.metadata)
+        return pa.Table.from_batches(self.batches(kind, columns), schema=wanted.remove_metadata())
+
+    def _current(self, batch: pa.RecordBatch, kind: Kind, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Leave out failures of rows that have succeeded since (a run that is going on has not merged them yet)."""
+        if kind == "failures" and self._superseded:
+            mask = pc.invert(pc.is_in(batch.column("index"), pa.array(self._superseded, pa.int64())))
+            batch = batch.filter(mask)
+        if batch.num_rows:
+            yield batch.select(wanted.names).cast(wanted)
+
+    def _read_consistently(self) -> None:
+        """The journal first, then the manifest: what moved from one to the other in between is counted once."""
+        segments = {number: self._read_segment(number) for number in self._numbers()}
+        self.manifest = Manifest(self._folder, self.run.run_id)
+        left = [number for number in sorted(segments) if number not in self.manifest.absorbed]
+        self._segments = [segments[number] for number in left]
+        rows = load_rows(self._folder, self.manifest, self.run.rows)
+        failed = {index for state in (2, 3) for index in rows.below(len(rows.states), state)}
+        succeeded = [record.index for records in self._segments for record in records if record.error_type is None]
+        self._superseded = [index for index in succeeded if index in failed]
+        self._superseded += self._sealed_twice(rows.states)
+
+    def _sealed_twice(self, states: bytearray) -> list[int]:
+        """Rows that stand in a part of failures and have a success in a part of results."""
+        found: list[int] = []
+        for part in self.manifest.parts.values():
+            if part.name.startswith("failures/") and part.rows:
+                for batch in read_columns(self._folder, part, ["index"]):
+                    found += [i for i in batch.column("index").to_pylist() if states[i] == SUCCEEDED]
+        return found
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        return left_segments(self._folder, Manifest(self._folder, self.run.run_id))
+
+    def _read_segment(self, number: tuple[int, int]) -> list[Record]:
+        reader = SegmentReader(self._folder.journal / segment_name(*number), self.run.run_id, *number)
+        try:
+            return [record for block in reader.blocks(ROW_GROUP_BYTES) for record in block]
+        except FileNotFoundError:  # sealed since the folder was listed: the manifest has it
+            return []
