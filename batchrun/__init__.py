@@ -1,5 +1,26 @@
-"""Run a file of prompts through a language-model endpoint, and never pay twice."""
+"""Run a file of prompts through a language-model endpoint, and never pay twice.
+
+>>> import batchrun
+>>> report = batchrun.run("configs/quickstart.yaml")    # doctest: +SKIP
+>>> answers = batchrun.read("runs/quickstart").to_pandas()    # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["Options", "arun", "read", "run"]
+
+if TYPE_CHECKING:
+    from batchrun.run import Options, arun, run
+    from batchrun.store.snapshot import read
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: `import batchrun` costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'batchrun' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module("batchrun.store.snapshot" if name == "read" else "batchrun.run"), name)

@@ -6,6 +6,7 @@ The Structs below are the reference: their fields are the keys of a configuratio
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from datetime import UTC, datetime
@@ -190,6 +191,34 @@ def normal_base_url(text: str) -> str:
     if not any(re.fullmatch(r"v\d+\w*", segment) for segment in path.split("/")):
         path += "/v1"
     return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
+
+
+def read_config(config: Config | Mapping[str, Any] | str) -> Config:
+    """A configuration however it is given: ready, as keys and values, or as the path of a file."""
+    if isinstance(config, Config):
+        return config
+    return load_config(config) if isinstance(config, str) else check_config(config)
+
+
+def read_key(endpoint: EndpointConfig) -> str | None:
+    """The key from the variable that `api_key_env` names; None where none is needed.
+
+    Raises:
+        ConfigError: the variable is not set, or holds what cannot be a key. The key itself is in no message.
+    """
+    name = endpoint.api_key_env
+    if name is None or endpoint.simulated:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ConfigError(
+            f"the key for {endpoint.base_url} is missing: the environment variable {name} is not set",
+            remedy=f"export {name}=…, or set endpoint.api_key_env: null if the endpoint needs no key, "
+            "or endpoint.base_url: simulated to try without one",
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"{name} does not hold a key", remedy="look for quotes, spaces or line ends around it")
+    return key
 
 
 def _read(path: str) -> dict[str, Any]:

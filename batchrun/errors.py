@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchrun.types import ErrorType, Usage
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class BatchrunError(Exception):
     """The root of all of them; `exit_code` is the command's exit code when the error ends it."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -103,3 +103,11 @@ class Rejected(EndpointError):
 
 class EndpointUnusable(EndpointError):
     """No request of this run can succeed (key, billing, model, TLS, redirect): the run ends."""
+
+
+class Interrupted(BatchrunError):
+    """A signal asked the run to stop; `exit_code` is 128 and the signal's number."""
+
+    def __init__(self, signal_number: int, name: str) -> None:
+        super().__init__(f"stopped by {name}", remedy="run the same command again to go on")
+        self.exit_code = 128 + signal_number

@@ -73,7 +73,7 @@ def with_history(record: Record, history: History) -> Record:
 
 def merge_failures(recovered: Recovered, segment: int) -> None:
     """Put one part in place of the failure parts that hold rows which have succeeded, or failed again, since."""
-    folder, manifest, rows, epoch = recovered.folder, recovered.manifest, recovered.rows, recovered.epoch
+    folder, manifest, rows, epoch = recovered.folder, recovered.manifest, recovered.rows, recovered.epoch or 0
     parts = [part for part in manifest.parts.values() if part.name.startswith("failures/") and part.rows]
     latest = np.full(len(rows.states), -1, dtype=np.int32)
     indexes = []

@@ -30,6 +30,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     batchrun_version: str
     rows: int
+    models: dict[str, int]
     fingerprint: str
     config: dict[str, Any]
     prices: dict[str, Any]
@@ -97,6 +98,10 @@ class RunFolder:
     def write_run_file(self, run: RunFile) -> None:
         """Put `run.json` in place, whole or not at all."""
         self.fs.replace(self.run_file, msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n")
+
+    def write_report(self, name: str, data: bytes) -> None:
+        """Put a file into `report/`, whole or not at all."""
+        self.fs.replace(self.report / name, data)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -10,9 +10,9 @@ and never reopened for writing. Its lines, each in a checksum frame, are
 What follows a broken line tells what it is: a later group line that claims those bytes were on disk proves damage;
 anything else is the torn tail of a write that never returned, so nobody was told that it was committed.
 
-After a failed write or flush the descriptor is given up; the same group goes once into a new segment (whose first line
-says how much of the old one counts), with the reserve given back to the disk. If that fails too the journal has failed:
-`keep` raises, and the run ends with what is committed.
+After a failed write or flush the descriptor is given up; the same group goes once into a new segment (whose first
+line says how much of the old one counts), with the reserve given back to the disk. If that fails too the journal has
+failed: `keep` raises, and the run ends with what is committed.
 """
 
 from __future__ import annotations
@@ -94,14 +94,14 @@ class Journal:
         self._lines: deque[bytes] = deque()
         self._bytes_in = self._bytes_out = 0
         self._wake, self._hurry = threading.Event(), threading.Event()
-        self._closing = False
+        self._closing, self._seal_at_end = False, True
         self._failure: StoreError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._segment, self._fd, self._size, self._opened_at = -1, -1, 0, 0.0
         self._records_in_segment = 0
-        self._dispatched_below = 0
-        self.next_segment = 0
+        self.dispatched_below = 0
+        self.next_segment = 1  # 0 is the name of the empty first parts
         self._thread = threading.Thread(target=self._write, name="batchrun-journal", daemon=True)
 
     def start(self) -> None:
@@ -139,8 +139,9 @@ class Journal:
         if self._failure:
             raise self._failure
 
-    def close(self) -> None:
+    def close(self, *, seal: bool = True) -> None:
         """Flush and seal all that is there, and end the writer. Blocks; raises StoreError if the disk has failed."""
+        self._seal_at_end = seal
         self._closing = True
         self._hurry.set()
         self._wake.set()
@@ -174,7 +175,8 @@ class Journal:
                 if self._size >= self._segment_bytes or self._stale():
                     self._rotate()
                 self._hurry.wait(self._flush_s)
-            self._finish_segment()
+            if self._seal_at_end:
+                self._finish_segment()
         except StoreError as error:
             self.fail(error)
         except Exception as error:  # noqa: BLE001 (a dead writer must never look like a slow one)
@@ -204,7 +206,7 @@ class Journal:
         self._size += len(data)
         for line in lines:
             if line.startswith(b'{"kind":"dispatched"'):
-                self._dispatched_below = max(self._dispatched_below, _decode_dispatched(line).below)
+                self.dispatched_below = max(self.dispatched_below, _decode_dispatched(line).below)
             else:
                 self._records_in_segment += 1
 
@@ -213,7 +215,7 @@ class Journal:
         self.next_segment += 1
         path = self._path(self._segment)
         self._fd = self._fs.create(path)
-        first = SegmentLine(previous_bytes=previous_bytes, dispatched_below=self._dispatched_below)
+        first = SegmentLine(previous_bytes=previous_bytes, dispatched_below=self.dispatched_below)
         line = frame(_encode(first), seed_of(self._run_id, self.epoch, self._segment))
         self._fs.write(self._fd, line, path)
         self._fs.flush(self._fd, path)
@@ -235,7 +237,7 @@ class Journal:
         self._seal(self._sealed())
 
     def _sealed(self) -> Sealed:
-        return Sealed(segment=self._segment, bytes=self._size, dispatched_below=self._dispatched_below)
+        return Sealed(segment=self._segment, bytes=self._size, dispatched_below=self.dispatched_below)
 
     def fail(self, error: StoreError) -> None:
         """Give up: nothing more is kept. Called by any thread that finds the disk failing."""

@@ -13,8 +13,8 @@ from batchrun.errors import StoreError
 from batchrun.store.failures import History, merge_failures, read_histories, with_history
 from batchrun.store.journal import Journal, Sealed
 from batchrun.store.manifest import Entry, Session
-from batchrun.store.recovery import Recovered, now_us, recover, seal
-from batchrun.store.rows import MISSING, REFUSED, RETRYABLE, SUCCEEDED
+from batchrun.store.recovery import Recovered, claim, now_us, recover, seal
+from batchrun.store.rows import MISSING, REFUSED, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RetryFailed = Literal["retryable", "all", "none"]
 _OPEN_STATES = {"retryable": {MISSING, RETRYABLE}, "all": {MISSING, RETRYABLE, REFUSED}, "none": {MISSING}}
 _SEALS_WAITING = 2
+_LEAST_AHEAD, _MOST_AHEAD = 32, 4096
 
 
 class Store:
@@ -42,19 +43,28 @@ class Store:
             self._histories = read_histories(folder, self.recovered.manifest, self.is_open)
         self._journal: Journal | None = None
         self._announced = 0
+        self._ahead = _LEAST_AHEAD
 
     def is_open(self, index: int) -> bool:
         """Whether a row is still to be sent."""
-        return self.recovered.rows[index] in self._open_states
+        states = self.recovered.rows.states
+        return index < len(states) and states[index] in self._open_states
+
+    def open_rows(self, limit: int | None = None) -> int:
+        """How many of the first `limit` rows are still to be sent."""
+        states = self.recovered.rows.states[:limit]
+        return sum(states.count(state) for state in self._open_states)
 
     def start(self, config: StoreConfig, on_failure: Callable[[StoreError], None]) -> None:
         """Open the journal, inside the running loop. `on_failure` is called in the loop when the disk fails."""
+        if self.recovered.epoch is None:
+            self.recovered = claim(self.recovered)
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="batchrun-sealer")
         self._seals: list[Future[None]] = []
         self._journal = Journal(
             self._folder,
             self._run_id,
-            self.recovered.epoch,
+            self.recovered.epoch or 0,
             flush_s=config.flush_ms / 1000,
             segment_bytes=int(config.part_mb * 1024 * 1024),
             segment_s=config.part_minutes * 60,
@@ -75,37 +85,49 @@ class Store:
             raise StoreError(f"{self._folder}: nothing can be kept before the store is started")
         return self._journal
 
-    async def may_send(self, index: int, ahead: int) -> None:
+    async def may_send(self, index: int) -> None:
         """Return when it is on disk that this row may have been sent, so that a crash can name it.
 
-        Rows are sent in the order of their index, so one mark, set `ahead` of what is sent, covers many of them and
-        waits for the disk only at the start.
+        Rows are sent in the order of their index, so one mark, set ahead of what is sent, covers many of them; it is
+        set further ahead each time that a row had to wait for it.
         """
-        if index >= self._announced:
-            self._announced = index + ahead
+        must_wait = index >= self.journal.dispatched_below
+        if index >= self._announced - self._ahead // 2:
+            if must_wait:
+                self._ahead = min(2 * self._ahead, _MOST_AHEAD)
+            self._announced = index + self._ahead
             self.journal.announce(self._announced)
+        if must_wait:
             await self.journal.settled()
-        elif index >= self._announced - ahead // 2:
-            self._announced = index + ahead
-            self.journal.announce(self._announced)
+
+    async def room(self) -> None:
+        """Return when the disk has caught up; at once unless it is far behind."""
+        if self.journal.full:
+            await self.journal.settled()
+
+    def abandon(self) -> None:
+        """Commit what was handed over and leave at once; the next start seals it and names what was in flight."""
+        self.journal.close(seal=False)
 
     def close(self, session: Session, in_flight: list[int]) -> None:
         """Commit and seal everything, and say how this start ended. Blocks; raises StoreError if the disk fails."""
-        try:
-            self.journal.close()
-        finally:
-            self._sealer.shutdown(wait=True)
-        for future in self._seals:
-            future.result()
+        if self.recovered.epoch is None:
+            return
         manifest, rows, epoch = self.recovered.manifest, self.recovered.rows, self.recovered.epoch
-        merge_failures(self.recovered, self.journal.next_segment)
+        if self._journal:
+            self._finish(self._journal)
         exposed = {*in_flight, *self.recovered.exposed}
         exposed = {index for index in exposed if rows[index] in {MISSING, RETRYABLE}}
         manifest.put(Entry(kind="close", at=now_us(), epoch=epoch, exposed=sorted(exposed), session=session))
 
-    def succeeded(self) -> int:
-        """How many rows have a committed result in a sealed part."""
-        return self.recovered.rows.count(SUCCEEDED)
+    def _finish(self, journal: Journal) -> None:
+        try:
+            journal.close()
+        finally:
+            self._sealer.shutdown(wait=True)
+        for future in self._seals:
+            future.result()
+        merge_failures(self.recovered, journal.next_segment)
 
     def _seal_later(self, sealed: Sealed) -> None:
         while len(self._seals) >= _SEALS_WAITING:

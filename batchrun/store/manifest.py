@@ -1,8 +1,8 @@
 """What is committed: numbered entries, each put where no entry was, never changed afterwards.
 
 Theory of operation. `_manifest/00000000000000000007.json` exists or it does not: it is written aside, flushed, and
-given its name by link(2), which fails if the name is taken. So of two writers that both believe to be alone exactly one
-goes on, and a reader needs no lock. The entries, replayed in order, say which parts are committed, which journal
+given its name by link(2), which fails if the name is taken. So of two writers that both believe to be alone exactly
+one goes on, and a reader needs no lock. The entries, replayed in order, say which parts are committed, which journal
 segments they have absorbed, when each start of the run began (its `epoch` is the number of its `start` entry) and how
 it ended.
 """

@@ -1,7 +1,7 @@
 """Every start: from whatever is on disk to a clean folder, the state of every row, and a new epoch.
 
-The order keeps the promises. Our own unfinished files go; the manifest is replayed; every committed part is checked; an
-epoch is claimed, so that nobody else can go on from here; what old segments hold is sealed; the rows that a crash
+The order keeps the promises. Our own unfinished files go; the manifest is replayed; every committed part is checked;
+an epoch is claimed, so that nobody else can go on from here; what old segments hold is sealed; the rows that a crash
 exposed are named; only then may the caller send anything. Each step can be stopped at any point and done again.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from batchrun.errors import FolderUnusable
+from batchrun.errors import FolderUnusable, StoreError
 from batchrun.store.folder import RunFolder, segment_name, segment_numbers
 from batchrun.store.manifest import Entry, Manifest
 from batchrun.store.parts import ROW_GROUP_BYTES, check_part, read_columns, write_empty_parts, write_parts
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """A folder that is ready for a new epoch; `exposed` are rows that may have been paid for and were not kept."""
+    """A folder in order; `exposed` are rows that may have been paid for and were not kept.
+
+    `epoch` is None as long as there was nothing to put in order and nothing has been claimed.
+    """
 
     folder: RunFolder
     run_id: str
     manifest: Manifest
-    epoch: int
+    epoch: int | None
     rows: Rows
     exposed: list[int]
 
@@ -50,24 +53,34 @@ def recover(folder: RunFolder, run_id: str, row_count: int) -> Recovered:
     _refuse_strays(folder, manifest)
     for part in manifest.parts.values():
         check_part(folder, part)
-    open_epochs = manifest.open_epochs()
-    epoch = manifest.next_number()
-    first = write_empty_parts(folder) if not manifest.entries else []
-    manifest.put(Entry(kind="start", at=now_us(), epoch=epoch, parts=first))
     rows = load_rows(folder, manifest, row_count)
-    recovered = Recovered(folder=folder, run_id=run_id, manifest=manifest, epoch=epoch, rows=rows, exposed=[])
+    recovered = Recovered(folder=folder, run_id=run_id, manifest=manifest, epoch=None, rows=rows, exposed=[])
+    open_epochs = manifest.open_epochs()
+    if open_epochs or not manifest.entries or any(folder.journal.iterdir()):
+        recovered = claim(recovered)
     dispatched_below = _seal_left(recovered)
     exposed = {index for index in manifest.exposed() if rows[index] in {MISSING, RETRYABLE}}
     if open_epochs:
         answered = _failed_in(folder, manifest, open_epochs)
         mark = max(dispatched_below, manifest.dispatched_below(open_epochs))
         exposed.update(set(rows.below(mark, MISSING, RETRYABLE)) - answered)
-        manifest.put(Entry(kind="exposed", at=now_us(), epoch=epoch, exposed=sorted(exposed)))
+        manifest.put(Entry(kind="exposed", at=now_us(), epoch=recovered.epoch or 0, exposed=sorted(exposed)))
     return msgspec.structs.replace(recovered, exposed=sorted(exposed))
+
+
+def claim(recovered: Recovered) -> Recovered:
+    """Begin an epoch: its number is that of its entry, so no other start can have the same."""
+    folder, manifest = recovered.folder, recovered.manifest
+    epoch = manifest.next_number()
+    first = write_empty_parts(folder) if not manifest.entries else []
+    manifest.put(Entry(kind="start", at=now_us(), epoch=epoch, parts=first))
+    return msgspec.structs.replace(recovered, epoch=epoch)
 
 
 def seal(recovered: Recovered, sealed: Sealed) -> None:
     """Turn a finished segment into committed parts, then let it go. A row that has succeeded before is left out."""
+    if recovered.epoch is None:
+        raise StoreError("no epoch has been claimed")
     _commit(recovered, (recovered.epoch, sealed.segment), limit=sealed.bytes)
 
 
@@ -99,7 +112,7 @@ def _seal_left(recovered: Recovered) -> int:
             folder.fs.unlink(path)
     left = left_segments(folder, manifest)
     mark = 0
-    for number, following in zip(left, [*left[1:], None], strict=True):
+    for number, following in zip(left, [*left[1:], None], strict=False):
         limit = None
         if following and following == (number[0], number[1] + 1):
             limit = _bytes_of_previous(_reader(recovered, following))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,9 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import pandas as pd
+
     from batchrun.types import Record
 
 Kind = Literal["results", "failures"]
+
+
+def read(path: str | Path) -> Snapshot:
+    """Open a run folder for reading, at any time; raises FolderUnusable where there is no run.
+
+    >>> frame = read("runs/quickstart").to_pandas()                  # doctest: +SKIP
+    >>> table = read("runs/quickstart").table("failures")            # doctest: +SKIP
+    """
+    return Snapshot(path)
 
 
 class Snapshot:
@@ -47,11 +59,29 @@ class Snapshot:
             if fitting:
                 yield from self._current(to_batch(fitting, schema), kind, wanted)
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """Every start of the run, in order: when it began and ended, its exit code and what it measured of itself."""
+        sessions: list[dict[str, Any]] = []
+        for entry in self.manifest.entries:
+            if entry.kind == "start":
+                sessions.append({"started_at": entry.at})
+            elif entry.kind == "close" and entry.session and sessions:
+                sessions[-1] |= {"ended_at": entry.at, **msgspec.to_builtins(entry.session)}
+        return sessions
+
     def table(self, kind: Kind, columns: Sequence[str] | None = None) -> pa.Table:
         """The same as one Arrow table, with its columns also where it has no rows."""
         schema = RESULTS if kind == "results" else FAILURES
         wanted = pa.schema([schema.field(name) for name in columns or schema.names], metadata=schema.metadata)
         return pa.Table.from_batches(self.batches(kind, columns), schema=wanted.remove_metadata())
+
+    def to_pandas(self, kind: Kind = "results", columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The same as a pandas frame, in the order of the input; counts keep their type where some are missing."""
+        table = self.table(kind, list({*(columns or []), "index"}) if columns else None).sort_by("index")
+        import pandas as pd
+
+        frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        return frame[list(columns)] if columns else frame
 
     def _current(self, batch: pa.RecordBatch, kind: Kind, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Leave out failures of rows that have succeeded since (a run that is going on has not merged them yet)."""

@@ -1,0 +1,47 @@
+"""The ceiling on requests in flight: it falls when the endpoint asks for patience and grows back while that helps.
+
+Theory of operation. The ceiling starts at what the user allows (above 64 it gets there by slow start: one more for
+each success). A 429 or 503 halves it, at most once per cooldown, and only if the request was sent after the last cut:
+the rest of a burst that met the same wall says nothing new. After the first cut it grows by one for every 32
+successes sent since, while it is the ceiling that binds. Latency is no signal: long answers are not congestion.
+"""
+
+from __future__ import annotations
+
+START = 64
+COOLDOWN_S = 1.0
+SUCCESSES_PER_STEP = 32
+
+
+class Ceiling:
+    """How many requests may be in flight now, between 1 and `maximum`."""
+
+    def __init__(self, maximum: int, *, adaptive: bool = True) -> None:
+        self._maximum = maximum
+        self._adaptive = adaptive
+        self._value = float(min(START, maximum) if adaptive else maximum)
+        self._cut_at: float | None = None
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight, at least 1."""
+        return max(1, int(self._value))
+
+    def succeeded(self, sent_at: float, in_flight: int) -> None:
+        """A request sent at `sent_at` was answered, while `in_flight` were out (itself included)."""
+        if self._value >= self._maximum or in_flight < self.limit:
+            return
+        if self._cut_at is None:
+            self._value += 1.0
+        elif sent_at >= self._cut_at:
+            self._value += 1.0 / SUCCESSES_PER_STEP
+        self._value = min(self._value, float(self._maximum))
+
+    def throttled(self, sent_at: float, now: float) -> None:
+        """A request sent at `sent_at` was told to wait."""
+        if not self._adaptive:
+            return
+        if self._cut_at is not None and (sent_at < self._cut_at or now < self._cut_at + COOLDOWN_S):
+            return
+        self._cut_at = now
+        self._value = max(1.0, self._value / 2)

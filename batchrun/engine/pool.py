@@ -1,0 +1,151 @@
+"""N workers share one iterator of requests; stopping is closing that tap.
+
+Theory of operation. A worker takes a request, tries it until there is a record, hands the record over, takes the
+next. It keeps its place while it waits for a retry, so an endpoint in trouble sees fewer requests: that is the
+back-pressure. Only `stop` ends a run early: it closes the tap and the turnstile, so that nothing new is sent and
+nobody waits; what is in flight may still be answered for `grace_s`, then it is cancelled. Of several causes the first
+is kept. Whatever a worker raises becomes such a cause: no worker's trouble throws away what another one has already
+paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from batchrun.engine.attempts import Fulfiller, Hopeless
+from batchrun.engine.lag import Lag
+from batchrun.engine.watch import Status
+from batchrun.errors import EndpointUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from batchrun.config import Config
+    from batchrun.engine.limits import Turnstile
+    from batchrun.engine.watch import Watch
+    from batchrun.types import Record, Request
+
+HOPELESS_GRACE_S = 4.0
+_LAG_PERIOD_S = 0.1
+
+
+class Keeper(Protocol):
+    """What the engine needs of a store."""
+
+    async def may_send(self, index: int) -> None:
+        """Return when it is safe to send this row."""
+        ...
+
+    def keep(self, record: Record) -> None:
+        """Take a record over; never waits."""
+        ...
+
+    async def room(self) -> None:
+        """Return when the store can take more; at once in the usual case."""
+        ...
+
+
+class Pool:
+    """Runs requests through a fulfiller into a keeper, many at once."""
+
+    def __init__(
+        self,
+        tap: Generator[Request, None, None],
+        fulfiller: Fulfiller,
+        keeper: Keeper,
+        turnstile: Turnstile,
+        *,
+        config: Config,
+        watch: Watch,
+    ) -> None:
+        self._tap, self._fulfiller, self._keeper, self._turnstile = tap, fulfiller, keeper, turnstile
+        self._watch, self._concurrency = watch, config.limits.concurrency
+        self._grace_s, self._stall_s = config.timeouts.grace_s, config.timeouts.stall_s
+        self._workers: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
+        self.cause: Exception | None = None
+        self.hurried = False
+        self.lag = Lag()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that the cause asks for: 0 without one, 1 for a bug."""
+        return getattr(self.cause, "exit_code", 1) if self.cause else 0
+
+    @property
+    def abandoned(self) -> set[int]:
+        """Rows whose last attempt was cancelled while it was out."""
+        return set(self._fulfiller.sending)
+
+    def status(self) -> Status:
+        """Where the run stands now."""
+        sending = self._fulfiller.sending
+        oldest_s = self._loop.time() - min(sending.values()) if sending else 0.0
+        throttled = self._fulfiller.counts.throttled
+        ceiling = self._turnstile.ceiling.limit
+        return Status(in_flight=len(sending), ceiling=ceiling, oldest_s=oldest_s, throttled=throttled)
+
+    async def run(self) -> None:
+        """Return when the tap is dry, or closed and nothing is in flight any more; `cause` says which."""
+        pulse = asyncio.create_task(self._pulse())
+        self._watch.begin(self.status)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._workers = [group.create_task(self._work()) for _ in range(self._concurrency)]
+        finally:
+            self._watch.end()
+            pulse.cancel()
+            await asyncio.gather(pulse, return_exceptions=True)
+
+    def stop(self, cause: Exception, *, grace_s: float | None = None) -> None:
+        """Send nothing new; cancel what is still in flight after `grace_s`. Later calls only shorten the grace."""
+        if self.cause is None:
+            self.cause = cause
+            self._close_tap()
+            self._turnstile.close()
+            self._watch.stopping(cause, len(self._fulfiller.sending))
+        self._loop.call_later(self._grace_s if grace_s is None else grace_s, self._cancel)
+
+    async def _work(self) -> None:
+        try:
+            for request in self._tap:
+                await self._keeper.may_send(request.index)
+                record = await self._fulfiller.fulfil(request)
+                if record is None:
+                    return
+                self._keeper.keep(record)
+                self._watch.row(record)
+                await self._keeper.room()
+        except Hopeless as hopeless:
+            self.stop(hopeless.error, grace_s=min(self._grace_s, HOPELESS_GRACE_S))
+        except Exception as error:  # noqa: BLE001 (becomes the run's cause; the other workers finish what they have)
+            self.stop(error)
+
+    async def _pulse(self) -> None:
+        """Measure how late our own loop is, and end a run in which nothing moves."""
+        while True:
+            before = self._loop.time()
+            await asyncio.sleep(_LAG_PERIOD_S)
+            now = self._loop.time()
+            self.lag.add(now - before - _LAG_PERIOD_S)
+            if now - self._fulfiller.last_progress_at > self._stall_s and self.cause is None:
+                self.stop(
+                    EndpointUnusable(
+                        f"no row was answered for {self._stall_s:g} s",
+                        error_type="timed_out",
+                        remedy="see whether the endpoint is up, then run the same command again; nothing kept is lost",
+                    ),
+                    grace_s=0,
+                )
+
+    def _close_tap(self) -> None:
+        """A generator cannot be closed while it runs (a cause from inside it): it ends by itself then."""
+        try:
+            self._tap.close()
+        except ValueError:
+            return
+
+    def _cancel(self) -> None:
+        for worker in self._workers:
+            worker.cancel()

@@ -1,0 +1,71 @@
+"""Which outcome is worth another try, and how long to wait before it. Pure: no clock, no state."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batchrun.errors import Ambiguous, EndpointError, EndpointUnusable, NotSent, Throttled
+
+if TYPE_CHECKING:
+    from batchrun.config import RetryConfig
+
+TRANSIENT_BASE_S, THROTTLED_BASE_S, CAP_S = 0.5, 1.0, 60.0
+_MOST_DOUBLINGS = 16
+
+
+class Tally(msgspec.Struct):
+    """What one request has been through so far, by kind of outcome."""
+
+    ambiguous: int = 0
+    throttled: int = 0
+    not_sent: int = 0
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Try it again after a wait."""
+
+    wait_s: float
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """Another try cannot help, or none is left: the row fails."""
+
+
+class EndRun(msgspec.Struct, frozen=True):
+    """No row of this run can succeed."""
+
+
+Verdict = Again | GiveUp | EndRun
+
+
+def judge(error: EndpointError, tally: Tally, config: RetryConfig, *, any_succeeded: bool) -> Verdict:
+    """What follows from an attempt's error; `tally` already counts it.
+
+    A 404 ends the run only while no row has succeeded: afterwards it is one row's wrong model.
+    """
+    if isinstance(error, EndpointUnusable) and not (error.error_type == "not_found" and any_succeeded):
+        return EndRun()
+    if isinstance(error, NotSent):
+        return Again(backoff_s(tally.not_sent, TRANSIENT_BASE_S))
+    if isinstance(error, Throttled):
+        return _after_throttling(error, tally, config)
+    if isinstance(error, Ambiguous) and tally.ambiguous < config.max_attempts:
+        return Again(max(backoff_s(tally.ambiguous, TRANSIENT_BASE_S), error.retry_after_s or 0.0))
+    return GiveUp()
+
+
+def backoff_s(times: int, base_s: float) -> float:
+    """Full jitter: anything between nothing and `base_s` doubled for every time before, at most a minute."""
+    return random.uniform(0, min(CAP_S, base_s * 2 ** min(times - 1, _MOST_DOUBLINGS)))
+
+
+def _after_throttling(error: Throttled, tally: Tally, config: RetryConfig) -> Verdict:
+    wait_s = backoff_s(tally.throttled, THROTTLED_BASE_S)
+    if error.retry_after_s is None:
+        return Again(wait_s)
+    if error.retry_after_s > config.max_wait_s:
+        return GiveUp()
+    return Again(error.retry_after_s + wait_s)

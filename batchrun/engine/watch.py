@@ -1,0 +1,55 @@
+"""What a run tells whoever watches it: a terminal's progress bar, a log, or nobody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchrun.types import Record
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is about to be done: `open_rows` of `rows` are sent, at most `concurrency` at a time.
+
+    `exposed` are rows that an earlier start sent and did not keep, so that they may be paid for twice.
+    """
+
+    folder: str
+    rows: int
+    open_rows: int
+    concurrency: int
+    flush_s: float
+    simulated: bool
+    exposed: list[int]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands."""
+
+    in_flight: int
+    ceiling: int
+    oldest_s: float
+    throttled: int
+
+
+class Watch:
+    """Hears of a run and says nothing. All calls come from the loop's thread."""
+
+    def plan(self, plan: Plan) -> None:
+        """Before anything is sent."""
+
+    def begin(self, status: Callable[[], Status]) -> None:
+        """Sending begins; `status` may be asked at any time until `end`. Called inside the running loop."""
+
+    def row(self, record: Record) -> None:
+        """A row is settled."""
+
+    def stopping(self, cause: BaseException, in_flight: int) -> None:
+        """Nothing new is sent any more; what is in flight is waited for."""
+
+    def end(self) -> None:
+        """Nothing is in flight any more."""

@@ -1,0 +1,241 @@
+"""What a report says, in its order, before text.py or markdown.py lays it out: headline, figures, notes.
+
+Strings may hold text from outside as it came; a writer makes it safe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from batchrun.report.format import dollars, duration, number, percent, period, rate, rows
+
+if TYPE_CHECKING:
+    from batchrun.report.summary import Cost, Distribution, FailureGroup, Report
+
+SETTLED = (0, 3)
+MOST_LISTED = 5
+
+
+class Figure(NamedTuple):
+    """A number, ready to read, and what it is."""
+
+    value: str
+    meaning: str
+
+
+def headline(report: Report) -> str:
+    """Did it work?"""
+    count = report.rows
+    if not count.succeeded and not count.failed:
+        return "the input has no rows" if count.total == 0 else "no row has an answer yet"
+    if count.succeeded == count.total:
+        return f"all {rows(count.total)} succeeded" if count.total > 1 else "its one row succeeded"
+    of = f"{number(count.succeeded)} of {rows(count.total)}" if count.total is not None else rows(count.succeeded)
+    parts = [f"{of} succeeded"]
+    if count.failed:
+        parts.append(f"{number(count.failed)} failed")
+    if count.missing:
+        parts.append(f"{number(count.missing)} {'is' if count.missing == 1 else 'are'} missing")
+    return ", ".join(parts)
+
+
+def price_and_time(report: Report) -> str | None:
+    """What it took, in a sentence."""
+    if report.run.simulated:
+        return "Simulated: no model answered, and nothing was paid."
+    spent = []
+    if report.cost.cost_usd:
+        spent.append(f"cost {'at least ' if report.cost.cost_partial else ''}{dollars(report.cost.cost_usd)}")
+    if report.throughput.active_s:
+        spent.append(f"took {duration(report.throughput.active_s)}")
+    return f"It {' and '.join(spent)}." if spent else None
+
+
+def ending(report: Report) -> str | None:
+    """How the last session ended, unless it settled every row."""
+    if not report.run.sessions:
+        return None
+    last = report.run.sessions[-1]
+    if last.exit_code is None:
+        return "The last session is still going on, or was killed: this is what is on disk."
+    if last.exit_code in SETTLED:
+        return None
+    cause = f": {last.cause.rstrip('.')}" if last.cause else ""
+    return f"The last session ended with exit code {last.exit_code}{cause}."
+
+
+def about(report: Report) -> list[tuple[str, str]]:
+    """What ran, where and when: labels and texts."""
+    run = report.run
+    named = ", ".join(run.models[:MOST_LISTED])
+    more = len(run.models) - MOST_LISTED
+    lines = [
+        ("Model", f"{named} and {number(more)} more" if more > 0 else named),
+        ("Endpoint", run.endpoint),
+        ("Prices", ", ".join(filter(None, (run.price_date, run.price_source)))),
+    ]
+    if report.first_started_at is not None and report.last_finished_at is not None:
+        lines.append(("When", period(report.first_started_at, report.last_finished_at)))
+    active = duration(report.throughput.active_s) if report.throughput.active_s else ""
+    sessions = len(run.sessions)
+    lines.append(("Active", f"{active} in {sessions} sessions" if active and sessions > 1 else active))
+    return [(label, text) for label, text in lines if text]
+
+
+def figures(report: Report) -> list[tuple[str, list[Figure]]]:
+    """The sections that are a number and a meaning a line."""
+    sections = [
+        ("Rows", _rows(report)),
+        ("Tokens", _tokens(report)),
+        ("Cost", _cost(report)),
+        ("Speed", _speed(report)),
+        ("Retries", _retries(report)),
+        ("Answers", _answers(report)),
+    ]
+    return [(title, lines) for title, lines in sections if lines]
+
+
+def examples(group: FailureGroup) -> list[tuple[str, str]]:
+    """Messages of a failure group, each with the ids it was seen at."""
+    ids: dict[str, list[str]] = {}
+    for example in group.examples:
+        ids.setdefault(example.message, []).append(example.custom_id)
+    return [(", ".join(seen), message) for message, seen in ids.items()]
+
+
+def latencies(report: Report) -> list[tuple[str, Distribution]]:
+    """What was measured, the longest wait of a user first."""
+    latency = report.latency
+    named = {
+        "latency": latency.latency_s,
+        "first token": latency.ttft_s,
+        "between tokens": latency.itl_mean_s,
+        "waiting to be sent": latency.queued_s,
+        "server: first token": latency.server_ttft_s,
+        "server: processing": latency.server_processing_s,
+        "latency of failures": latency.failures_latency_s,
+    }
+    return [(name, measured) for name, measured in named.items() if measured]
+
+
+def notes(report: Report) -> list[str]:
+    """What a reader must know to trust the numbers, or could do about them."""
+    cost, tokens, answers, client = report.cost, report.tokens, report.answers, report.client
+    said = []
+    if report.rows.missing:
+        said.append(f"{rows(report.rows.missing)} still to do: the same command again goes on.")
+    if cost.unpriced_models:
+        named = ", ".join(cost.unpriced_models[:MOST_LISTED])
+        more = ", ..." if len(cost.unpriced_models) > MOST_LISTED else ""
+        said.append(f"Unpriced: {named}{more}. Put a price into a file and name it as `prices`.")
+    if tokens.rows_without_usage:
+        said.append(f"{rows(tokens.rows_without_usage)} came without usage: tokens and cost are partial.")
+    if tokens.rows_with_estimated_usage:
+        said.append(f"Usage is estimated for {rows(tokens.rows_with_estimated_usage)}.")
+    if answers.truncated:
+        said.append(f"Cut off at the token limit: {rows(answers.truncated)}. Raise max_tokens if that matters.")
+    if answers.reasoning_overflow:
+        said.append(f"All tokens went into reasoning: {rows(answers.reasoning_overflow)}. Raise max_tokens.")
+    if client.client_bound and client.loop_lag_p99_s is not None:
+        lag = duration(client.loop_lag_p99_s)
+        said.append(f"This machine was the bottleneck (loop lag p99 {lag}): the latencies above are too long.")
+    return said
+
+
+def _rows(report: Report) -> list[Figure]:
+    count = report.rows
+    settled = count.succeeded + count.failed
+    total = settled if count.total is None else max(count.total, settled)
+    lines = [Figure(number(count.succeeded), f"succeeded, {percent(count.succeeded, total)}")]
+    if count.failed:
+        lines.append(Figure(number(count.failed), f"failed, {percent(count.failed, total)}"))
+    if count.missing:
+        lines.append(Figure(number(count.missing), f"missing, {percent(count.missing, total)}"))
+    if len(lines) > 1 or count.total is None:
+        lines.append(Figure(number(total), "so far" if count.total is None else "in all"))
+    return lines if total else []
+
+
+def _tokens(report: Report) -> list[Figure]:
+    tokens = report.tokens
+    if not tokens.total_tokens:
+        return []
+    cached = f", {percent(tokens.cached_tokens, tokens.prompt_tokens)} of them cached" if tokens.cached_tokens else ""
+    reasoning = percent(tokens.reasoning_tokens, tokens.completion_tokens)
+    thought = f", {reasoning} of them reasoning" if tokens.reasoning_tokens else ""
+    return [
+        Figure(number(tokens.prompt_tokens), f"prompt{cached}"),
+        Figure(number(tokens.completion_tokens), f"completion{thought}"),
+        Figure(number(tokens.total_tokens), "in all"),
+    ]
+
+
+def _cost(report: Report) -> list[Figure]:
+    cost = report.cost
+    if not report.rows.succeeded and not report.rows.failed:
+        return []
+    if cost.cost_usd is None:
+        return [Figure("unpriced" if cost.unpriced_rows else "unknown", "no row has a known cost")]
+    if not report.tokens.total_tokens and not cost.cost_usd:
+        return [Figure("-", "no charge is known of")]
+    gaps = []
+    if cost.unpriced_rows:
+        gaps.append(f"{rows(cost.unpriced_rows)} unpriced")
+    if report.tokens.rows_without_usage:
+        gaps.append(f"{rows(report.tokens.rows_without_usage)} without usage")
+    total = Figure(dollars(cost.cost_usd), f"partial: {', '.join(gaps)}" if cost.cost_partial else "in all")
+    return [total, *_cost_details(cost)]
+
+
+def _cost_details(cost: Cost) -> list[Figure]:
+    lines = []
+    if len(cost.by_model) > 1:
+        lines += [_of_model(row.cost_usd, row.rows, row.model) for row in cost.by_model[:MOST_LISTED]]
+    if len(cost.by_model) > MOST_LISTED:
+        lines.append(Figure("...", f"and {number(len(cost.by_model) - MOST_LISTED)} more models"))
+    if cost.usd_per_1000_rows is not None:
+        lines.append(Figure(dollars(cost.usd_per_1000_rows), "per 1,000 rows"))
+    if cost.failures_cost_usd:
+        lines.append(Figure(dollars(cost.failures_cost_usd), "of it for failures"))
+    if cost.saved_by_caching_usd:
+        lines.append(Figure(dollars(cost.saved_by_caching_usd), "saved by caching"))
+    return lines
+
+
+def _of_model(usd: float | None, count: int, model: str) -> Figure:
+    return Figure("unpriced" if usd is None else dollars(usd), f"{rows(count)} of {model}")
+
+
+def _speed(report: Report) -> list[Figure]:
+    speed = report.throughput
+    if not speed.rows_per_s:
+        return []
+    lines = [Figure(rate(speed.rows_per_s), "rows/s")]
+    if speed.prompt_tokens_per_s:
+        lines.append(Figure(rate(speed.prompt_tokens_per_s), "prompt tokens/s"))
+    if speed.completion_tokens_per_s:
+        lines.append(Figure(rate(speed.completion_tokens_per_s), "completion tokens/s"))
+    return lines
+
+
+def _retries(report: Report) -> list[Figure]:
+    retries = report.retries
+    lines = []
+    if retries.rows_retried:
+        lines.append(Figure(number(retries.rows_retried), "rows took more than one attempt"))
+    if retries.attempts_wasted:
+        lines.append(
+            Figure(number(retries.attempts_wasted), f"of {number(retries.attempts)} attempts brought no result")
+        )
+    if retries.throttled:
+        lines.append(Figure(number(retries.throttled), "times throttled (429, 503)"))
+    if retries.free_retries:
+        lines.append(Figure(number(retries.free_retries), "sent again at once: the connection had gone"))
+    return lines
+
+
+def _answers(report: Report) -> list[Figure]:
+    reasons = report.answers.finish_reasons
+    if set(reasons) <= {"stop"}:
+        return []
+    return [Figure(number(count), f"finish_reason {name}") for name, count in list(reasons.items())[:MOST_LISTED]]

@@ -1,0 +1,195 @@
+"""The shape of a report, which is the shape of report/summary.json: counts, sums, dollars and seconds.
+
+None means unknown, never zero. Times of day are whole microseconds since 1970-01-01 UTC.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+SUMMARY_VERSION = 1
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One go at a run. `ended_at` is None while it is going on, and after a crash."""
+
+    started_at: int
+    ended_at: int | None = None
+    exit_code: int | None = None
+    cause: str = ""
+    requests: int | None = None
+    free_retries: int | None = None
+    throttled: int | None = None
+    loop_lag_p99_s: float | None = None
+    loop_lag_max_s: float | None = None
+    wall_s: float | None = None
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report needs to know that is not in the records; `rows` counts the input's."""
+
+    name: str
+    rows: int | None = None
+    models: list[str] = []
+    endpoint: str = ""
+    simulated: bool = False
+    price_date: str | None = None
+    price_source: str | None = None
+    sessions: list[Session] = []
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of the input; those `missing` have neither a result nor a failure yet."""
+
+    total: int | None
+    succeeded: int
+    failed: int
+    missing: int | None
+
+
+class FailureExample(msgspec.Struct, frozen=True, kw_only=True):
+    """One failed row; its texts are cut to 200 characters."""
+
+    custom_id: str
+    message: str
+
+
+class FailureGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """The failures of one `error_type`, with its share of all failures (0 to 1)."""
+
+    error_type: str
+    rows: int
+    share: float
+    examples: list[FailureExample]
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over results and failures. Prompt tokens include cached ones, completion tokens include reasoning."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    rows_without_usage: int
+    rows_with_estimated_usage: int
+
+
+class ModelCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one requested model used; `cost_usd` is None if no row of it has a known cost."""
+
+    model: str
+    rows: int
+    unpriced_rows: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """Exact sums of the rows' costs, failures included.
+
+    `cost_partial`: rows are missing in it, because their model has no price or the endpoint stated no usage. The two
+    means are over the successes whose cost is known, and carry the failures' cost too.
+    """
+
+    cost_usd: float | None
+    cost_partial: bool
+    failures_cost_usd: float | None
+    mean_usd_per_row: float | None
+    usd_per_1000_rows: float | None
+    saved_by_caching_usd: float | None
+    unpriced_rows: int
+    unpriced_models: list[str]
+    by_model: list[ModelCost]
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds; percentiles are interpolated linearly, as pandas' and numpy's are by default."""
+
+    count: int
+    mean_s: float
+    min_s: float
+    p50_s: float
+    p90_s: float
+    p95_s: float
+    p99_s: float
+    max_s: float
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the successes took, and apart from them the failures; None where nothing was measured."""
+
+    latency_s: Distribution | None
+    ttft_s: Distribution | None
+    queued_s: Distribution | None
+    server_ttft_s: Distribution | None
+    server_processing_s: Distribution | None
+    itl_mean_s: Distribution | None
+    failures_latency_s: Distribution | None
+
+
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """Settled rows and tokens per second of active time.
+
+    `active_s` is the sessions' wall time. A session that left none (it is going on, or was killed) counts from its
+    start to the last row that finished in it; without any session it is first start to last finish.
+    """
+
+    active_s: float
+    rows_per_s: float | None
+    prompt_tokens_per_s: float | None
+    completion_tokens_per_s: float | None
+
+
+class Retries(msgspec.Struct, frozen=True, kw_only=True):
+    """Attempts that brought no result are wasted. The last three are what sessions counted, None if none did."""
+
+    rows_retried: int
+    attempts: int
+    attempts_wasted: int
+    requests: int | None
+    free_retries: int | None
+    throttled: int | None
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """How answers ended. `reasoning_overflow`: cut off with every completion token spent on reasoning."""
+
+    finish_reasons: dict[str, int]
+    truncated: int
+    reasoning_overflow: int
+
+
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    """The worst loop lag of all sessions; past 0.1 s (p99) this machine, not the endpoint, was the bottleneck."""
+
+    loop_lag_p99_s: float | None
+    loop_lag_max_s: float | None
+    client_bound: bool
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to."""
+
+    summary_version: int = SUMMARY_VERSION
+    run: RunFacts
+    first_started_at: int | None
+    last_finished_at: int | None
+    rows: Rows
+    failures: list[FailureGroup]
+    tokens: Tokens
+    cost: Cost
+    latency: Latency
+    throughput: Throughput
+    retries: Retries
+    answers: Answers
+    client: Client
+
+
+def to_json(report: Report) -> bytes:
+    """Indented JSON in pure ASCII: no text from outside can steer the terminal that prints it, and none is changed."""
+    text = json.dumps(msgspec.to_builtins(report), indent=2, ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii") + b"\n"

@@ -1,0 +1,254 @@
+"""Running totals over record batches: exact integer sums by model, and the measured seconds of every row.
+
+Memory is 8 bytes a row and metric, and does not grow with what the endpoint sends: names are counted up to a limit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchrun.report.summary import FailureExample, FailureGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+MAX_NAMES = 100
+EXAMPLES = 3
+TEXT_CHARS = 200
+OTHER = "(other)"
+UNKNOWN = "(unknown)"
+NANO = 1e9
+MOST_NANO_USD = float(2**53)
+"""Nine million dollars a row: the last whole nano-dollar that a float64 holds."""
+
+
+class ExactSums:
+    """Sums of 64-bit integers by slot that cannot overflow: high and low halves are summed apart."""
+
+    def __init__(self) -> None:
+        self._high = np.zeros(MAX_NAMES + 1, np.int64)
+        self._low = np.zeros(MAX_NAMES + 1, np.int64)
+
+    def add(self, slots: Ints, values: Ints | Flags) -> None:
+        """Add each value to its slot; both have the same length."""
+        values = values.astype(np.int64, copy=False)
+        np.add.at(self._high, slots, values >> 32)
+        np.add.at(self._low, slots, values & 0xFFFFFFFF)
+
+    def __getitem__(self, slot: int) -> int:
+        return (int(self._high[slot]) << 32) + int(self._low[slot])
+
+    def total(self) -> int:
+        """The sum of all slots."""
+        return (sum(self._high.tolist()) << 32) + sum(self._low.tolist())
+
+
+class Names:
+    """The first names that were seen, each with a slot; what comes after the limit shares the last one, `(other)`."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, int] = {}
+
+    def slots_of(self, column: pa.Array) -> Ints:
+        """The slot of every row of a text column."""
+        encoded = column.dictionary_encode()
+        table = np.array([self._slot(name) for name in encoded.dictionary.to_pylist()], np.int64)
+        return table[encoded.indices.to_numpy(zero_copy_only=False)] if len(table) else np.zeros(0, np.int64)
+
+    def _slot(self, name: str) -> int:
+        if name not in self.slots:
+            name = name if len(self.slots) < MAX_NAMES else OTHER
+        return self.slots.setdefault(name, len(self.slots))
+
+
+class Tally:
+    """The totals of one side of a run, its results or its failures."""
+
+    def __init__(self, *, metrics: Sequence[str], session_starts: Sequence[int], failures: bool = False) -> None:
+        self.rows = 0
+        self.models = Names()
+        self.sums: dict[str, ExactSums] = {}
+        self.first_started_at: int | None = None
+        self.session_ends = np.full(len(session_starts) + 1, np.iinfo(np.int64).min, np.int64)
+        self._session_starts = np.array(session_starts, np.int64)
+        self._failures = failures
+        self._seconds: dict[str, list[Floats]] = {name: [] for name in metrics}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count one batch; columns that it does not have are unknown in all its rows."""
+        if not batch.num_rows:
+            return
+        self.rows += batch.num_rows
+        model = pc.coalesce(
+            texts(batch, "requested_model"), texts(batch, "model"), pa.scalar(UNKNOWN, pa.large_string())
+        )
+        slots = self.models.slots_of(model)
+        self._add("rows", slots, np.ones(batch.num_rows, np.int64))
+        self._add_usage(batch, slots)
+        attempts, _ = ints(batch, "attempts")
+        self._add("attempts", slots, attempts)
+        self._add("retried", slots, attempts > 1)
+        self._add_times(batch)
+        for name, kept in self._seconds.items():
+            values = floats(batch, name)
+            kept.append(values[np.isfinite(values)])
+
+    def total(self, name: str) -> int:
+        """A sum over all models."""
+        return self.sums[name].total() if name in self.sums else 0
+
+    def seconds(self, name: str) -> Floats:
+        """Every known value of a metric; the tally forgets them."""
+        parts = self._seconds.pop(name)
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _add(self, name: str, slots: Ints, values: Ints | Flags) -> None:
+        self.sums.setdefault(name, ExactSums()).add(slots, values)
+
+    def _add_usage(self, batch: pa.RecordBatch, slots: Ints) -> None:
+        prompt, has_prompt = ints(batch, "prompt_tokens")
+        completion, has_completion = ints(batch, "completion_tokens")
+        cached, _ = ints(batch, "cached_tokens")
+        reasoning, _ = ints(batch, "reasoning_tokens")
+        total, has_total = ints(batch, "total_tokens")
+        for name, values in (
+            ("prompt_tokens", prompt),
+            ("cached_tokens", cached),
+            ("cached_prompt_tokens", np.minimum(cached, prompt)),
+            ("completion_tokens", completion),
+            ("reasoning_tokens", reasoning),
+            ("total_tokens", total),
+            ("total_tokens", np.where(has_total, 0, prompt)),
+            ("total_tokens", np.where(has_total, 0, completion)),
+        ):
+            self._add(name, slots, values)
+        has_usage = has_prompt | has_completion
+        source = texts(batch, "usage_source")
+        # a failure without usage was not answered, unless the store says that an answer kept it from us
+        self._add("without_usage", slots, ~has_usage & equals(source, "missing") if self._failures else ~has_usage)
+        self._add("estimated", slots, equals(source, "estimated"))
+        usd = floats(batch, "cost_usd")
+        priced = np.isfinite(usd)
+        nano_usd = np.rint(np.clip(np.where(priced, usd, 0) * NANO, -MOST_NANO_USD, MOST_NANO_USD)).astype(np.int64)
+        self._add("nano_usd", slots, nano_usd)
+        self._add("priced", slots, priced)
+        self._add("unpriced", slots, ~priced & has_usage)
+
+    def _add_times(self, batch: pa.RecordBatch) -> None:
+        started, known = ints(batch, "started_at")
+        if known.any():
+            first = int(started[known].min())
+            self.first_started_at = first if self.first_started_at is None else min(first, self.first_started_at)
+        finished, known = ints(batch, "finished_at")
+        finished = finished[known]
+        np.maximum.at(self.session_ends, np.searchsorted(self._session_starts, finished, side="right"), finished)
+
+
+class AnswerCounts:
+    """How the successes ended."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.overflow = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count one batch of results."""
+        reason = texts(batch, "finish_reason")
+        for value, count in _value_counts(reason.drop_null()):
+            name = value[:TEXT_CHARS]
+            self.reasons[name if name in self.reasons or len(self.reasons) < MAX_NAMES else OTHER] += count
+        self.overflow += int((equals(reason, "length") & _all_reasoning(batch)).sum())
+
+
+class ErrorCounts:
+    """Why the failures failed, with the first examples of each reason."""
+
+    def __init__(self) -> None:
+        self.types: Counter[str] = Counter()
+        self.examples: dict[str, list[FailureExample]] = {}
+        self.overflow = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count one batch of failures."""
+        error_type, custom_id, message = (texts(batch, name) for name in ("error_type", "custom_id", "error_message"))
+        error_type = error_type.fill_null(UNKNOWN)
+        for name, count in _value_counts(error_type):
+            self.types[name] += count
+            examples = self.examples.setdefault(name, [])
+            if len(examples) < EXAMPLES:
+                rows = np.flatnonzero(equals(error_type, name))[: EXAMPLES - len(examples)]
+                examples += [_example(custom_id[row].as_py(), message[row].as_py()) for row in rows.tolist()]
+        self.overflow += int((equals(error_type, "empty_response") & _all_reasoning(batch)).sum())
+
+    def groups(self) -> list[FailureGroup]:
+        """The reasons, the most frequent first."""
+        ordered = sorted(self.types.items(), key=lambda item: (-item[1], item[0]))
+        return [
+            FailureGroup(
+                error_type=name, rows=count, share=count / self.types.total(), examples=self.examples.get(name, [])
+            )
+            for name, count in ordered
+        ]
+
+
+def _example(custom_id: str | None, message: str | None) -> FailureExample:
+    return FailureExample(custom_id=(custom_id or "")[:TEXT_CHARS], message=(message or "")[:TEXT_CHARS])
+
+
+def _value_counts(column: pa.Array) -> list[tuple[str, int]]:
+    counts: list[dict[str, Any]] = column.value_counts().to_pylist()
+    return [(pair["values"], pair["counts"]) for pair in counts]
+
+
+def _all_reasoning(batch: pa.RecordBatch) -> Flags:
+    completion, _ = ints(batch, "completion_tokens")
+    reasoning, _ = ints(batch, "reasoning_tokens")
+    spent: Flags = (completion > 0) & (reasoning >= completion)
+    return spent
+
+
+def ints(batch: pa.RecordBatch, name: str) -> tuple[Ints, Flags]:
+    """A column as int64 (times in microseconds) with 0 for null, and which rows are not null."""
+    column = _column(batch, name)
+    if column is None:
+        return np.zeros(batch.num_rows, np.int64), np.zeros(batch.num_rows, np.bool_)
+    known: Flags = column.is_valid().to_numpy(zero_copy_only=False)
+    values: Ints = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    return values, known
+
+
+def floats(batch: pa.RecordBatch, name: str) -> Floats:
+    """A column as float64, NaN for null."""
+    column = _column(batch, name)
+    if column is None:
+        return np.full(batch.num_rows, np.nan)
+    values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values
+
+
+def texts(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A text column as large_string, all null if the batch does not have it."""
+    column = _column(batch, name)
+    return pa.nulls(batch.num_rows, pa.large_string()) if column is None else column.cast(pa.large_string())
+
+
+def equals(column: pa.Array, value: str) -> Flags:
+    """Which rows hold a text; null is no text."""
+    flags: Flags = pc.fill_null(pc.equal(column, value), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
+    return flags
+
+
+def _column(batch: pa.RecordBatch, name: str) -> Any:
+    position = batch.schema.get_field_index(name)
+    return None if position < 0 else batch.column(position)

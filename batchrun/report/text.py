@@ -1,0 +1,109 @@
+"""A report for the terminal: one screen, aligned, in plain characters."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from typing import TYPE_CHECKING
+
+from batchrun.report.format import number, percent, seconds, visible
+from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
+
+if TYPE_CHECKING:
+    from batchrun.report.outline import Figure
+    from batchrun.report.summary import FailureGroup, Report
+
+LEAST_WIDTH = 40
+LABEL = 10
+LATENCY_LABEL = 22
+LATENCY_COLUMN = 9
+COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
+DROPPED_FIRST = ("mean", "p90", "p95", "max")
+
+
+def to_text(report: Report, width: int = 80) -> str:
+    """Lay a report out in at most `width` columns (at least 40); ends with a newline.
+
+    Nothing from outside passes as it came: controls and invisible characters are escaped.
+    """
+    width = max(width, LEAST_WIDTH)
+    blocks = [_top(report, width), [_line(f"{label:{LABEL}}{visible(text)}", width) for label, text in about(report)]]
+    sections = figures(report)
+    value_width = max([len(figure.value) for _, lines in sections for figure in lines], default=0)
+    for title, lines in sections:
+        blocks.append(_section(title, lines, value_width, width))
+        if title == "Rows" and report.failures:
+            blocks.append(_failures(report.failures, value_width, width))
+    blocks += [_latencies(report, width), _notes(report, width)]
+    return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
+
+
+def _top(report: Report, width: int) -> list[str]:
+    said = [f"{report.run.name}: {headline(report)}.", price_and_time(report), ending(report)]
+    return [line for sentence in said if sentence for line in _wrap(sentence, width)]
+
+
+def _section(title: str, lines: list[Figure], value_width: int, width: int) -> list[str]:
+    titles = [title, *[""] * (len(lines) - 1)]
+    return [
+        _line(f"{name:{LABEL}}{figure.value:>{value_width}}  {visible(figure.meaning)}", width)
+        for name, figure in zip(titles, lines, strict=True)
+    ]
+
+
+def _failures(groups: list[FailureGroup], value_width: int, width: int) -> list[str]:
+    lines: list[str] = []
+    for group in groups:
+        title = "" if lines else "Failures"
+        named = f"{visible(group.error_type)}, {percent(group.share, 1)}"
+        lines.append(_line(f"{title:{LABEL}}{number(group.rows):>{value_width}}  {named}", width))
+        for ids, message in examples(group):
+            lines += _wrap(f"{ids}: {message}", width, first=" " * LABEL, then=" " * (LABEL + 2), most=2)
+    return lines
+
+
+def _latencies(report: Report, width: int) -> list[str]:
+    measured = latencies(report)
+    if not measured:
+        return []
+    shown = list(COLUMNS)
+    for column in DROPPED_FIRST:
+        if LATENCY_LABEL + LATENCY_COLUMN * len(shown) > width:
+            shown.remove(column)
+    lines = [f"{'Seconds':{LATENCY_LABEL}}" + "".join(f"{column:>{LATENCY_COLUMN}}" for column in shown)]
+    for label, spread in measured:
+        cells = [seconds(getattr(spread, f"{column}_s")) for column in shown]
+        lines.append(f"{label:{LATENCY_LABEL}}" + "".join(f"{cell:>{LATENCY_COLUMN}}" for cell in cells))
+    return lines
+
+
+def _notes(report: Report, width: int) -> list[str]:
+    return [line for note in notes(report) for line in _wrap(note, width, first="- ", then="  ")]
+
+
+def _wrap(text: str, width: int, *, first: str = "", then: str = "", most: int | None = None) -> list[str]:
+    text = visible(text)
+    return textwrap.wrap(
+        text,
+        width if _columns(text) == len(text) else width // 2,
+        initial_indent=first,
+        subsequent_indent=then,
+        max_lines=most,
+        placeholder="...",
+        break_on_hyphens=False,
+    )
+
+
+def _line(text: str, width: int) -> str:
+    """Cut a line to its width on the screen."""
+    text = text[: width + 1]
+    if _columns(text) <= width:
+        return text
+    while _columns(text) > width - len("..."):
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def _columns(text: str) -> int:
+    """How many columns a text takes; wide characters (Chinese, Japanese, emoji) take two."""
+    return len(text) if text.isascii() else sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

@@ -1,0 +1,246 @@
+"""THE WALK: one run, from prompts to records to a report. Read this first.
+
+A prompt becomes a request, is attempted until it brings a completion, and is kept as a record; records fill parts;
+parts become a report. The rooms that do these steps do not know each other: they meet here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import uuid
+from contextlib import AsyncExitStack, ExitStack
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from batchrun import __version__
+from batchrun.config import Config, read_config, read_key
+from batchrun.endpoint.descriptors import make_room
+from batchrun.endpoint.http import HttpEndpoint
+from batchrun.engine.adaptive import Ceiling
+from batchrun.engine.attempts import Fulfiller, invalid_record
+from batchrun.engine.limits import Turnstile
+from batchrun.engine.pool import Pool
+from batchrun.engine.signals import stopped_by_signals
+from batchrun.engine.watch import Plan, Watch
+from batchrun.errors import BatchrunError, PromptError
+from batchrun.pricing import PriceBook, load_prices
+from batchrun.prompts import Prompts, open_prompts
+from batchrun.prompts.check import Checked, check, refuse_invalid
+from batchrun.prompts.render import Renderer
+from batchrun.report.markdown import to_markdown
+from batchrun.report.metrics import FAILURE_COLUMNS, RESULT_COLUMNS, Report, RunFacts, summarise
+from batchrun.report.metrics import Session as ReportSession
+from batchrun.report.summary import to_json
+from batchrun.simulated.embedded import embedded
+from batchrun.store.folder import RunFile, RunFolder
+from batchrun.store.identity import fit
+from batchrun.store.keeper import Store
+from batchrun.store.manifest import Session
+from batchrun.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from batchrun.types import Request
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to go about a run, apart from what it is; `limit` is how many of the first rows are sent."""
+
+    limit: int | None = None
+    retry_failed: Literal["retryable", "all", "none"] = "retryable"
+    skip_invalid: bool = False
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended. `cause` is None if all that was to be done was done; `open_rows` would be sent by the next."""
+
+    cause: BatchrunError | None
+    report: Report
+    sent: int
+    open_rows: int
+
+
+async def walk(config: Config, options: Options, watch: Watch) -> Ending:
+    """Run a configuration, or go on with it.
+
+    Raises:
+        ConfigError, PromptError, StoreError: it cannot be run as given, and nothing was sent. What happens later is the
+            ending's `cause`.
+    """
+    folder = RunFolder(config.output)
+    with ExitStack() as held:
+        there = folder.exists()
+        if there:
+            held.enter_context(folder.locked())
+        key = read_key(config.endpoint)
+        make_room(config.limits.concurrency)
+        prompts, renderer = open_prompts(config.input), Renderer(config)
+        checked = check(prompts, renderer)
+        if not options.skip_invalid:
+            refuse_invalid(checked)
+        run = describe(config, checked)
+        if not there:
+            folder.make()
+            held.enter_context(folder.locked())
+        run = fit(folder, run)
+        store = Store(folder, run, retry_failed=options.retry_failed)
+        watch.plan(_plan(config, run, store, options))
+        cause, session = None, None
+        if store.open_rows(options.limit):
+            tap = requests(prompts, renderer, store, options.limit)
+            cause, session = await send(tap, store, config=config, run=run, key=key, watch=watch)
+        report = report_on(folder)
+        write_report(folder, report)
+        sent = session.requests if session else 0
+        return Ending(cause=cause, report=report, sent=sent, open_rows=store.open_rows(options.limit))
+
+
+def requests(prompts: Prompts, renderer: Renderer, store: Store, limit: int | None) -> Generator[Request, None, None]:
+    """The requests that are still to be sent, in the order of the input; a row that cannot be sent is kept as failed."""
+    for prompt in prompts.read(lambda index: not store.is_open(index)):
+        if limit is not None and prompt.index is not None and prompt.index >= limit:
+            return
+        try:
+            if isinstance(prompt, PromptError):
+                raise prompt
+            request = renderer.render(prompt)
+        except PromptError as error:
+            store.keep(invalid_record(error))
+            continue
+        yield request
+
+
+async def send(
+    tap: Generator[Request, None, None], store: Store, *, config: Config, run: RunFile, key: str | None, watch: Watch
+) -> tuple[BatchrunError | None, Session]:
+    """Send what the tap gives until it is dry or something ends the run; commit, seal, and say how it ended."""
+    began_at = time.monotonic()
+    async with AsyncExitStack() as open_things:
+        base_url = config.endpoint.base_url
+        if config.endpoint.simulated:
+            base_url = await open_things.enter_async_context(embedded())
+        endpoint = await open_things.enter_async_context(HttpEndpoint(config, base_url=base_url, key=key))
+        ceiling = Ceiling(config.limits.concurrency, adaptive=config.limits.adaptive)
+        turnstile = Turnstile(ceiling, config.limits.requests_per_minute)
+        price_for = msgspec.convert(run.prices, PriceBook).price_for
+        fulfiller = Fulfiller(endpoint, turnstile, config, rows=run.rows, price_for=price_for)
+        pool = Pool(tap, fulfiller, store, turnstile, config=config, watch=watch)
+        store.start(config.store, on_failure=pool.stop)
+        with stopped_by_signals(pool):
+            await pool.run()
+    counts = fulfiller.counts
+    session = Session(
+        exit_code=pool.exit_code,
+        cause=str(pool.cause or "nothing left to do"),
+        wall_s=time.monotonic() - began_at,
+        requests=counts.requests + endpoint.free_retries,
+        free_retries=endpoint.free_retries,
+        throttled=counts.throttled,
+        loop_lag_p99_s=pool.lag.p99_s,
+        loop_lag_max_s=pool.lag.max_s,
+    )
+    return await _close(store, pool, session), session
+
+
+async def _close(store: Store, pool: Pool, session: Session) -> BatchrunError | None:
+    """Seal in a thread of its own; a disk that fails now is the run's cause, unless there was one before."""
+    cause = pool.cause
+    try:
+        if pool.hurried:
+            await asyncio.to_thread(store.abandon)
+        else:
+            await asyncio.to_thread(store.close, session, sorted(pool.abandoned))
+    except BatchrunError as error:
+        cause = cause or error
+    if cause is not None and not isinstance(cause, BatchrunError):
+        raise cause
+    return cause
+
+
+def describe(config: Config, checked: Checked) -> RunFile:
+    """What `run.json` says of a run: its configuration, its requests' fingerprint, the prices of its models."""
+    book = load_prices(config.prices)
+    prices = {model: price for model in checked.models if (price := book.price_for(model))}
+    return RunFile(
+        run_id=uuid.uuid4().hex,
+        created_at=datetime.now(UTC).isoformat("T", "seconds"),
+        batchrun_version=__version__,
+        rows=checked.rows,
+        models=checked.models,
+        fingerprint=checked.fingerprint,
+        config=msgspec.to_builtins(config),
+        prices=msgspec.to_builtins(msgspec.structs.replace(book, prices=prices)),
+    )
+
+
+def report_on(folder: RunFolder) -> Report:
+    """Make the report from the folder alone, at any time; raises FolderUnusable if there is no run."""
+    snapshot = Snapshot(folder.path)
+    prices = msgspec.convert(snapshot.run.prices, PriceBook)
+    base_url = snapshot.run.config["endpoint"]["base_url"]
+    facts = RunFacts(
+        name=str(folder),
+        rows=snapshot.run.rows,
+        models=list(snapshot.run.models),
+        endpoint=base_url,
+        simulated=base_url == "simulated",
+        price_date=prices.date,
+        price_source=prices.source,
+        sessions=[ReportSession(**session) for session in snapshot.sessions()],
+    )
+    results = snapshot.batches("results", RESULT_COLUMNS)
+    return summarise(results, snapshot.batches("failures", FAILURE_COLUMNS), facts, prices=prices)
+
+
+def write_report(folder: RunFolder, report: Report) -> None:
+    """Put the report into the folder, for programs and for people."""
+    folder.write_report("summary.json", to_json(report))
+    folder.write_report("report.md", to_markdown(report).encode())
+
+
+async def arun(config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:
+    """Run a configuration (a `Config`, its keys and values, or the path of a file) and return the report on it.
+
+    Rows that failed are in the report, not raised. Running the same configuration again sends what is missing.
+
+    Raises:
+        ConfigError, PromptError, StoreError: it cannot be run as given; nothing was sent.
+        EndpointError, StoreError: the run ended early; all that was answered is kept.
+    """
+    ending = await walk(read_config(config), options or Options(), Watch())
+    if ending.cause:
+        raise ending.cause
+    return ending.report
+
+
+def run(config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:
+    """The same as `arun`, from where no event loop is running."""
+    return asyncio.run(arun(config, options=options))
+
+
+def _plan(config: Config, run: RunFile, store: Store, options: Options) -> Plan:
+    return Plan(
+        folder=config.output,
+        rows=run.rows,
+        open_rows=store.open_rows(options.limit),
+        concurrency=config.limits.concurrency,
+        flush_s=config.store.flush_ms / 1000,
+        simulated=config.endpoint.simulated,
+        exposed=store.recovered.exposed,
+    )
+
+
+class _Callable(ModuleType):
+    """`batchrun.run` names both this module and the function in it: calling the module calls the function."""
+
+    def __call__(self, config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:
+        return run(config, options=options)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,111 @@
+"""An answer in one piece, whole or spoilt by a fault; and no answer at all."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from batchrun.simulated.refusals import error_body
+
+if TYPE_CHECKING:
+    from batchrun.simulated.answers import Answer, Choice
+    from batchrun.simulated.scenario import Fault
+
+FAILED_MIDWAY = error_body("Simulated failure during generation", code="INTERNAL_SERVER_ERROR")
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Charge(Protocol):
+    """Writes a request into the ledger: how many tokens were generated, and the status sent (0: none)."""
+
+    def __call__(self, tokens: int, *, status: int = 200) -> None:
+        """Do it, once for each request."""
+
+
+async def send_plain(
+    http: web.BaseRequest,
+    answer: Answer,
+    *,
+    fault: Fault | None,
+    perf_metrics: bool,
+    headers: dict[str, str],
+    charge: Charge,
+) -> web.StreamResponse:
+    """Generate, charge, answer. A client that leaves early is charged in full: only streams can be cut short."""
+    await _generate(answer, charge)
+    kind = fault.kind if fault else None
+    if fault is not None and kind == "slow":
+        await asyncio.sleep(fault.seconds)
+    body = msgspec.json.encode(
+        FAILED_MIDWAY if kind == "error_in_200" else _completion(answer, perf_metrics=perf_metrics)
+    )
+    headers = headers | {f"fireworks-{name}": value for name, value in answer.metrics().items()}
+    if kind == "bad_json":
+        body = body[: len(body) * 2 // 3]
+    if kind not in {"truncated", "reset"}:
+        return web.Response(body=body, headers=headers, content_type="application/json")
+    response = web.StreamResponse(headers=headers)
+    response.content_type = "application/json"
+    response.content_length = len(body)
+    await response.prepare(http)
+    await response.write(body[: len(body) // 2])
+    await hang_up(http, reset=kind == "reset")
+    return response
+
+
+async def vanish(http: web.BaseRequest, answer: Answer, *, silent: bool, charge: Charge) -> web.StreamResponse:
+    """Generate and charge, but answer nothing: reset the connection, or leave it open until the client goes."""
+    await _generate(answer, charge, status=0)
+    if silent:
+        await asyncio.get_running_loop().create_future()
+    await hang_up(http, reset=True)
+    return web.Response()
+
+
+async def hang_up(http: web.BaseRequest, *, reset: bool) -> None:
+    """End the connection after what was written: in order (FIN), or with a reset (RST)."""
+    for _ in range(2):  # what was written leaves in the loop's next turn
+        await asyncio.sleep(0)
+    if http.transport is None:
+        return
+    if reset:
+        connection = http.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        http.transport.abort()
+    else:
+        http.transport.close()
+
+
+async def _generate(answer: Answer, charge: Charge, *, status: int = 200) -> None:
+    try:
+        if answer.processing_s > 0:
+            await asyncio.sleep(answer.processing_s)
+    except asyncio.CancelledError:
+        charge(answer.completion_tokens, status=0)
+        raise
+    charge(answer.completion_tokens, status=status)
+
+
+def _completion(answer: Answer, *, perf_metrics: bool) -> dict[str, Any]:
+    body = {
+        "id": answer.request_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": answer.model,
+        "choices": [_choice(choice) for choice in answer.choices],
+        "usage": answer.usage(),
+    }
+    return body | {"perf_metrics": answer.metrics()} if perf_metrics else body
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.content}
+    if choice.tool_calls is not None:
+        message["tool_calls"] = choice.tool_calls
+    return {"index": choice.index, "message": message, "finish_reason": choice.finish_reason}

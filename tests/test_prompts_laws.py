@@ -1,0 +1,126 @@
+"""Laws of reading: what is written comes back, and a Parquet copy sends the same bytes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchrun.config import check_config
+from batchrun.prompts import open_prompts
+from batchrun.prompts.render import Renderer
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+key = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(lambda name: name != "custom_id")
+whole = st.integers(-(2**63), 2**63 - 1)
+value = st.recursive(
+    st.none() | st.booleans() | whole | st.floats(allow_nan=False, allow_infinity=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(key, inner, max_size=3),
+    max_leaves=8,
+)
+rows_of_anything = st.lists(st.dictionaries(key, value, max_size=4), min_size=1, max_size=8)
+
+call = st.fixed_dictionaries(
+    {"id": text, "function": st.fixed_dictionaries({"name": text}, optional={"arguments": text})}
+)
+message = st.one_of(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "user"]), "content": text}, optional={"name": text}),
+    st.fixed_dictionaries(
+        {"role": st.just("assistant")}, optional={"tool_calls": st.lists(call, min_size=1, max_size=2)}
+    ),
+    st.fixed_dictionaries({"role": st.just("tool"), "content": text, "tool_call_id": text}),
+)
+params = st.fixed_dictionaries(
+    {}, optional={"top_k": st.integers(0, 99), "top_p": st.floats(0, 1), "stop": st.lists(text, min_size=1, max_size=2)}
+)
+messages = st.lists(message, min_size=1, max_size=3)
+common = {"model": st.sampled_from(["m1", "m2"]), "system": text, "params": params}
+bodies = st.fixed_dictionaries({"messages": messages}, optional={"model": text, "seed": st.integers(0, 9)})
+request_row = st.one_of(
+    st.fixed_dictionaries({"messages": messages}, optional=common),
+    st.fixed_dictionaries({"prompt": text}, optional=common),
+    st.fixed_dictionaries({"body": bodies}),
+)
+
+QUICK = settings(deadline=None, max_examples=60)
+EVERY_CALL = {"id": "", "function": {"name": "", "arguments": ""}}
+EVERY_MESSAGE = {"role": "", "content": "", "name": "", "tool_calls": [EVERY_CALL], "tool_call_id": ""}
+EVERY_KEY = {
+    "messages": [EVERY_MESSAGE],
+    "prompt": "",
+    "body": {"messages": [EVERY_MESSAGE], "model": "", "seed": 0},
+    "model": "",
+    "system": "",
+    "params": {"top_k": 0, "top_p": 0.0, "stop": [""]},
+}
+RENDERER = Renderer(check_config({"input": "x", "request": {"model": "m", "system": "S"}}))
+
+
+def read(name, content):
+    """Read the rows of a file with this name and content (bytes, or a table)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            pq.write_table(content, path)
+        return list(open_prompts(str(path)).read())
+
+
+def in_order(value, pattern):
+    """Give the keys of a value, at every depth, the order that they have in a pattern."""
+    if isinstance(value, dict):
+        return {key: in_order(value[key], pattern[key]) for key in pattern if key in value}
+    return [in_order(inner, pattern[0]) for inner in value] if isinstance(value, list) else value
+
+
+def as_lines(rows, *, ascii_only=False):
+    """Write each row as a JSON line, without its line break."""
+    return [json.dumps(row, ensure_ascii=ascii_only).encode() for row in rows]
+
+
+@settings(QUICK)
+@given(rows_of_anything, st.booleans())
+def test_rows_written_as_lines_are_read_back(rows, ascii_only):
+    """Any JSON object comes back equal, escaped or not."""
+    prompts = read("in.jsonl", b"\n".join(as_lines(rows, ascii_only=ascii_only)))
+    assert [prompt.row for prompt in prompts] == rows
+
+
+@settings(QUICK)
+@given(rows_of_anything, st.data())
+def test_line_ends_blank_lines_and_a_mark_change_no_row(rows, data):
+    """However the file was saved, rows, indices and ids are the same."""
+    lines = as_lines(rows)
+    blank = st.lists(st.sampled_from([b"\n", b"\r\n", b" \t\n"]), max_size=2).map(b"".join)
+    ends = st.sampled_from([b"\n", b"\r\n"])
+    messy = b"".join(data.draw(blank) + line + data.draw(ends) for line in lines)
+    plain = read("in.jsonl", b"\n".join(lines))
+    saved = read("in.jsonl", data.draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + messy)
+    assert [(p.index, p.custom_id, p.row) for p in saved] == [(p.index, p.custom_id, p.row) for p in plain]
+
+
+@settings(QUICK, max_examples=100)
+@given(st.lists(request_row, min_size=1, max_size=6))
+def test_a_parquet_copy_sends_the_same_bytes(rows):
+    """What Arrow adds to make rows alike is taken out again (the one order of keys that it keeps is given to all rows)."""
+    rows = [in_order(row, EVERY_KEY) for row in rows]
+    table = pa.Table.from_pylist([EVERY_KEY, *rows]).slice(1)
+    lines = [RENDERER.render(prompt) for prompt in read("in.jsonl", b"\n".join(as_lines(rows)))]
+    copies = [RENDERER.render(prompt) for prompt in read("in.parquet", table)]
+    assert copies == lines
+
+
+@settings(QUICK)
+@given(st.lists(st.binary(max_size=30), max_size=6))
+def test_any_bytes_give_rows_or_problems(pieces):
+    """No input makes the reader raise anything of its own making, and indices have no gap."""
+    content = b"\n".join(pieces)
+    if content and not content.startswith((b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+        found = read("in.jsonl", content)
+        assert [prompt.index for prompt in found] == list(range(len(found)))
