@@ -97,6 +97,14 @@ def test_a_fast_short_name_is_a_router():
 
 
 @pytest.mark.parametrize(
+    "name", [FLASH, "accounts/me/deployments/a-fast", "glm-5p3#accounts/me/deployments/1", "lora#1"]
+)
+def test_a_full_id_is_taken_as_it_is(name):
+    """What names an account or a deployment is no short name."""
+    assert full_model_id(name) == name
+
+
+@pytest.mark.parametrize(
     "name", ["gpt-9", "", "accounts/me/models/glm-5p3-flash", FLASH + "#accounts/me/deployments/1"]
 )
 def test_an_unknown_model_has_no_price(shipped, name):

@@ -47,7 +47,7 @@ request_row = st.one_of(
     st.fixed_dictionaries({"body": bodies}),
 )
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=50)
 EVERY_CALL = {"id": "", "function": {"name": "", "arguments": ""}}
 EVERY_MESSAGE = {"role": "", "content": "", "name": "", "tool_calls": [EVERY_CALL], "tool_call_id": ""}
 EVERY_KEY = {
@@ -105,10 +105,10 @@ def test_line_ends_blank_lines_and_a_mark_change_no_row(rows, data):
     assert [(p.index, p.custom_id, p.row) for p in saved] == [(p.index, p.custom_id, p.row) for p in plain]
 
 
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=60)
 @given(st.lists(request_row, min_size=1, max_size=6))
 def test_a_parquet_copy_sends_the_same_bytes(rows):
-    """What Arrow adds to make rows alike is taken out again (the one order of keys that it keeps is given to all rows)."""
+    """What Arrow adds to make rows alike is taken out again; rows have one order of keys here, as Arrow knows but one."""
     rows = [in_order(row, EVERY_KEY) for row in rows]
     table = pa.Table.from_pylist([EVERY_KEY, *rows]).slice(1)
     lines = [RENDERER.render(prompt) for prompt in read("in.jsonl", b"\n".join(as_lines(rows)))]

@@ -158,6 +158,29 @@ def test_empty_standard_input_is_refused(stdin):
         stdin(b"")
 
 
+def test_closed_standard_input_is_empty(monkeypatch):
+    """A daemon may have none."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(PromptError, match="stdin: is empty"):
+        open_prompts("-")
+
+
+def test_a_full_disk_is_named():
+    """Standard input that cannot be kept is an error for people."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from batchrun.errors import PromptError; from batchrun.prompts import open_prompts\n"
+        "try: open_prompts('-')\n"
+        "except PromptError as error: print(error.message, error.remedy)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], input=LINE * 1000, capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b"stdin: cannot be kept: File too large")
+    assert b"TMPDIR" in done.stdout
+    assert done.stderr == b""
+
+
 def test_what_standard_input_was_kept_in_is_closed(stdin):
     """The temporary file goes with the Prompts; warnings are errors here."""
     prompts = stdin(LINE)

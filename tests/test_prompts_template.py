@@ -99,6 +99,7 @@ def test_a_template_that_fails_spoils_its_row_alone(template, why):
         ("{% include 'x' %}", "refers to another template"),
         ("{% extends '/etc/passwd' %}", "refers to another template"),
         ("{% import x as y %}", "refers to another template"),
+        ("{{ " + "(" * 5000, "does not compile"),
     ],
 )
 def test_a_template_that_does_not_compile_is_an_error_of_the_configuration(template, why):

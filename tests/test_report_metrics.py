@@ -359,6 +359,13 @@ def test_a_killed_session_counts_up_to_its_last_row():
     assert report.throughput.active_s == 7
 
 
+def test_a_row_that_finishes_as_a_session_starts_is_that_sessions():
+    """The session before, which was killed, does not grow by the time between the two."""
+    sessions = [Session(started_at=0), Session(started_at=100 * SECOND)]
+    rows = [record(0, finished_at=5 * SECOND), record(1, finished_at=100 * SECOND)]
+    assert summarise(results(*rows), [], RunFacts(name="run", sessions=sessions)).throughput.active_s == 5
+
+
 @pytest.mark.parametrize(("lag_s", "bound"), [(None, False), (0.1, False), (0.11, True)])
 def test_past_a_tenth_of_a_second_the_client_is_the_bottleneck(lag_s, bound):
     """The limit stands in the rules; unknown is not past it."""

@@ -196,6 +196,7 @@ def test_a_truncated_answer_is_shorter_than_it_said(server):
     with pytest.raises(IncompleteRead) as caught:
         server.ask("please truncated")
     assert caught.value.partial
+    assert caught.value.expected, "the rest that Content-Length promised"
 
 
 def test_bad_json_is_whole_but_unreadable(server):

@@ -7,6 +7,10 @@ from urllib.parse import urlsplit
 import pytest
 from servers import simulated
 
+from batchrun.simulated.answers import Author
+from batchrun.simulated.scenario import Scenario
+from batchrun.simulated.wire import parse_request
+
 FAULTS = [
     {"kind": kind, "match": f"please {kind}"}
     for kind in ("truncated", "bad_json", "error_in_200", "empty", "no_choices")
@@ -18,6 +22,11 @@ def server():
     """Answers at once, except for the prompts that name a fault."""
     with simulated({"faults": FAULTS}) as running:
         yield running
+
+
+def request(prompt, **params):
+    """The body that `ask` sends."""
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": prompt}], **params}).encode()
 
 
 def joined(events, index=0):
@@ -98,8 +107,9 @@ def test_a_tool_call_is_streamed_in_pieces(server):
 def test_a_truncated_stream_ends_in_good_order_without_an_end(server):
     """Half of the words, no finish_reason, no end mark."""
     answer = server.ask("please truncated", stream=True)
+    whole = Author(Scenario()).answer(parse_request(request("please truncated")), 1)
     assert reasons(answer.events) == []
-    assert joined(answer.events)
+    assert joined(answer.events) == whole.choices[0].content[: whole.completion_tokens // 2 * 4]
     assert b"[DONE]" not in answer.body
 
 
@@ -131,8 +141,7 @@ def test_a_client_that_leaves_is_charged_for_what_was_generated():
     """Closing the stream ends the generation: fewer tokens than the whole answer, more than none."""
     with simulated({"latency": {"ttft_s": 0, "per_token_s": 0.01, "sigma": 0}}) as slow:
         url = urlsplit(slow.base_url)
-        request = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
-        body = json.dumps({**request, "max_tokens": 100_000, "ignore_eos": True}).encode()
+        body = request("x", stream=True, max_tokens=100_000, ignore_eos=True)
         with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
             head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)

@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -100,7 +100,7 @@ def open_prompts(source: str) -> Prompts:
         PromptError: there is no such file, it is a folder or empty, or nobody knows how to read it.
     """
     if source == "-":
-        return _spool(sys.stdin.buffer)
+        return _spool(sys.stdin.buffer if sys.stdin else io.BytesIO())
     source = os.path.expanduser(source)  # noqa: PTH111 (Path's own raises for an unknown user)
     try:
         files = _files(source)
@@ -174,7 +174,8 @@ def _spool(pipe: BinaryIO) -> Prompts:
         shutil.copyfileobj(pipe, file, _BUFFER_BYTES)
         file.flush()
     except OSError as error:
-        file.close()
+        with suppress(OSError):  # closing tries once more to write what did not fit
+            file.close()
         remedy = "save it to a file and name that, or set TMPDIR to a larger disk"
         raise PromptError(f"cannot be kept: {error.strerror}", where=STDIN, remedy=remedy) from error
     if file.tell() == 0:

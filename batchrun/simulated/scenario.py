@@ -39,8 +39,8 @@ FaultKind = Literal[
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Medians of two log-normal draws, and their common sigma (0: always the median)."""
 
-    ttft_s: NotNegative = 0.8
-    per_token_s: NotNegative = 0.008
+    ttft_s: NotNegative = 0.7
+    per_token_s: NotNegative = 0.005
     sigma: NotNegative = 0.3
 
 

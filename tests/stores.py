@@ -1,0 +1,143 @@
+"""A store driven directly, and a disk that fails or stops at the N-th operation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+
+from batchrun.config import StoreConfig
+from batchrun.errors import StoreError
+from batchrun.store.folder import RunFile, RunFolder
+from batchrun.store.fs import Fs
+from batchrun.store.identity import fit
+from batchrun.store.keeper import Store
+from batchrun.store.manifest import Session
+from batchrun.types import Record
+
+OPERATIONS = (
+    "make_dir create write flush reserve close rename link unlink flush_dir lock overwrite".split()
+)
+
+
+class Crash(BaseException):
+    """The process is gone: nothing after this point happens."""
+
+
+class FaultyFs(Fs):
+    """Counts the operations; at number `at` it crashes before or after it, tears a write, or fails as a disk does."""
+
+    def __init__(self, at: int | None = None, fault: str = "before", *, lasting: bool = True) -> None:
+        self.at, self.fault, self.lasting = at, fault, lasting
+        self.count = 0
+        self.crashed = threading.Event()
+        self.on_crash = lambda: None
+        self.log: list[str] = []
+        self._mutex = threading.RLock()
+
+    def _crash(self):
+        self.crashed.set()
+        self.on_crash()
+        raise Crash
+
+    def _call(self, name, *args):
+        with self._mutex:
+            if self.crashed.is_set():
+                raise Crash
+            self.count += 1
+            self.log.append(f"{name} {args[-1] if args else ''}")
+            struck = self.at is not None and (self.count == self.at or (self.lasting and self.count > self.at))
+            if struck and name != "close" and not (name == "unlink" and self.fault == "full"):
+                self._strike(name, args)
+            result = getattr(Fs, name)(self, *args)
+            if self.count == self.at and self.fault == "after":
+                self._crash()
+            return result
+
+    def _strike(self, name, args):
+        if self.fault == "before":
+            self._crash()
+        if self.fault == "torn":
+            if name == "write":
+                fd, data, path = args
+                Fs.write(self, fd, data[: len(data) // 2], path)
+            self._crash()
+        if self.fault == "full" and name in {"create", "write", "flush", "reserve"}:
+            raise StoreError(f"{args[-1]}: No space left on device", remedy="free the disk")
+        if self.fault == "broken" and name in {"write", "flush", "flush_dir", "rename", "link"}:
+            raise StoreError(f"{args[-1]}: Input/output error", remedy="repair the disk")
+
+
+def _counted(name):
+    def operation(self, *args):
+        return self._call(name, *args)
+
+    return operation
+
+
+for _name in OPERATIONS:
+    setattr(FaultyFs, _name, _counted(_name))
+
+
+def run_file(rows: int, **changes) -> RunFile:
+    """A run of `rows` rows, always with the same identity."""
+    values = {
+        "run_id": "0" * 32,
+        "created_at": "2026-11-22T00:00:00+00:00",
+        "batchrun_version": "0",
+        "rows": rows,
+        "models": {"m": rows},
+        "fingerprint": "f",
+        "config": {"input": "x"},
+        "prices": {},
+    }
+    return RunFile(**{**values, **changes})
+
+
+def record(index: int, *, failed: bool = False, **changes) -> Record:
+    """A record of a row: a success with a text of its own, or a failure that is worth another try."""
+    values = {
+        "index": index,
+        "custom_id": f"row-{index}",
+        "request_key": f"{index:032x}",
+        "attempts": 1,
+        "started_at": 1_700_000_000_000_000 + index,
+        "finished_at": 1_700_000_001_000_000 + index,
+        "cost_usd": index / 1e9,
+    }
+    if failed:
+        values |= {"error_type": "server_error", "error_message": "HTTP 500"}
+    else:
+        values |= {"content": f"answer {index}", "prompt_tokens": 10, "completion_tokens": index}
+    return Record(**{**values, **changes})
+
+
+@contextmanager
+def opened(path, rows: int, fs: Fs | None = None, **options):
+    """A locked folder with its store recovered."""
+    folder = RunFolder(path, fs)
+    folder.make()
+    with folder.locked():
+        yield Store(folder, fit(folder, run_file(rows)), **options)
+
+
+async def feed(store: Store, records, *, part_mb: float = 0.002, acked: list[int] | None = None, group: int = 5) -> None:
+    """Keep records in groups, each of which is waited for, then close. `acked` collects what was told to be committed."""
+    failed: list[StoreError] = []
+    store.start(StoreConfig(flush_ms=1, part_mb=part_mb), failed.append)
+    records = list(records)
+    for start in range(0, len(records), group):
+        some = records[start : start + group]
+        for one in some:
+            await store.may_send(one.index)
+            store.keep(one)
+        await store.journal.settled()
+        if acked is not None:
+            acked.extend(one.index for one in some)
+    await asyncio.to_thread(store.close, Session(exit_code=0, cause="done"), [])
+
+
+def keep_all(path, records, rows: int, **options) -> None:
+    """One whole start of a run that keeps some records."""
+    with opened(path, rows, **options) as store:
+        asyncio.run(feed(store, records))
