@@ -1,11 +1,7 @@
-"""What the check before the first request costs: µs a row, and peak memory, over bare prompt rows of about 800 bytes.
-
-Run it as `python benchmarks/check.py [ROWS]`; 200,000 rows where none are given.
-"""
+"""What the check before the first request costs a row, and what it costs to skip a row that is done."""
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 import time
@@ -15,40 +11,31 @@ from batchrun.config import check_config
 from batchrun.prompts import open_prompts
 from batchrun.prompts.check import check
 from batchrun.prompts.render import Renderer
+from benchmarks.process import Figure, own_peak_mb
+from benchmarks.work import write_rows
 
-SENTENCE = "The parcel was due on Monday, and the tracking page has said the same thing ever since. "
-
-
-def write_rows(path: Path, rows: int) -> None:
-    text = SENTENCE * 8
-    with path.open("w") as file:
-        for index in range(rows):
-            file.write(f'{{"custom_id": "ticket-{index:07d}", "prompt": "{index} {text}", "label": "shipping"}}\n')
+MOST_CHECK_US = 15
 
 
-def peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-def main(rows: int) -> None:
+def measure(rows: int = 200_000) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prompts.jsonl"
         write_rows(path, rows)
         renderer = Renderer(check_config({"input": str(path), "request": {"model": "m"}}))
         prompts = open_prompts(str(path))
-        before_mb = peak_mb()
-        started = time.perf_counter()
-        checked = check(prompts, renderer)
-        took_s = time.perf_counter() - started
-        read_started = time.perf_counter()
-        skipped = sum(1 for _ in prompts.read(lambda _: True))
-        skip_s = time.perf_counter() - read_started
-    print(f"rows            {checked.rows:>12,}   ({prompts.size_bytes / rows:.0f} bytes each)")
-    print(f"check           {took_s / rows * 1e6:>12.1f} µs a row")
-    print(f"skip            {skip_s / rows * 1e6:>12.2f} µs a row   ({skipped} yielded)")
-    print(f"peak memory     {peak_mb():>12.1f} MB   ({peak_mb() - before_mb:+.1f} MB by the check)")
+        before_mb, started = own_peak_mb(), time.perf_counter()
+        check(prompts, renderer)
+        check_s, check_mb, started = time.perf_counter() - started, own_peak_mb() - before_mb, time.perf_counter()
+        for _ in prompts.read(lambda _: True):
+            pass
+        skip_s = time.perf_counter() - started
+    return [
+        Figure("checking a row before the first request", check_s / rows * 1e6, "µs", MOST_CHECK_US),
+        Figure("skipping a row that is done", skip_s / rows * 1e6, "µs"),
+        Figure(f"memory that checking {rows:,} rows takes more", check_mb, "MB"),
+    ]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)
+    for figure in measure(*map(int, sys.argv[1:])):
+        print(*figure)

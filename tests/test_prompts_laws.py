@@ -108,7 +108,7 @@ def test_line_ends_blank_lines_and_a_mark_change_no_row(rows, data):
 @settings(QUICK, max_examples=60)
 @given(st.lists(request_row, min_size=1, max_size=6))
 def test_a_parquet_copy_sends_the_same_bytes(rows):
-    """What Arrow adds to make rows alike is taken out again; rows have one order of keys here, as Arrow knows but one."""
+    """What Arrow adds to make rows alike is taken out again; all rows have one order of keys here, as Arrow does."""
     rows = [in_order(row, EVERY_KEY) for row in rows]
     table = pa.Table.from_pylist([EVERY_KEY, *rows]).slice(1)
     lines = [RENDERER.render(prompt) for prompt in read("in.jsonl", b"\n".join(as_lines(rows)))]

@@ -194,10 +194,10 @@ def test_a_named_pipe_is_read_like_standard_input(tmp_path):
     """`batchrun run <(command)` works."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(LINE * 2,))
+    writer = threading.Thread(target=pipe.write_bytes, args=(LINE * 2,), daemon=True)
     writer.start()
     prompts = open_prompts(str(pipe))
-    writer.join()
+    writer.join(10)
     assert len(list(prompts.read())) == 2
 
 

@@ -1,4 +1,4 @@
-"""The end of waiting for one attempt: one timer, however often the deadline moves, and fair to answers that have come.
+"""The end of waiting for one answer: one timer, however often the deadline moves, and fair to answers that have come.
 
 A timer that fires late says that our own loop was stalled, not that the peer was slow: what arrived meanwhile is
 still in the socket. Such a deadline waits a moment longer, so that the loop can read it.
@@ -15,56 +15,73 @@ if TYPE_CHECKING:
 
 _STALL_S = 0.1
 _GRACE_S = 0.5
+_MOST_GRACES = 20
 
 
 class Deadline:
     """`with Deadline(first_s=…, total_s=…) as deadline:` ends the block with TimeoutError when time is up.
 
-    The first sign of life must come within `first_s`; each call of `moved(idle_s)` says that one came, and that the
-    next one must come within `idle_s`. The whole block must end within `total_s`.
+    Time runs from `start`, which says that the request is being sent. The first sign of life must come within
+    `first_s`; each call of `moved(idle_s)` says that one came, and that the next one must come within `idle_s`. The
+    whole answer must come within `total_s`.
     """
-
-    __slots__ = ("_due", "_end", "_expired", "_grace", "_handle", "_loop", "_task", "what")
 
     def __init__(self, *, first_s: float, total_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        self._end = now + total_s
-        self._due = min(now + first_s, self._end)
+        self._first_s, self._total_s = first_s, total_s
+        self._due = self._end = float("inf")
+        self._handle: asyncio.TimerHandle | None = None
+        self._graces = 0
         self._expired = False
-        self._grace = False
-        self.what = f"no answer began within {first_s:g} s" if first_s < total_s else f"no answer within {total_s:g} s"
+        self._why = ""
+
+    def start(self) -> None:
+        """The request is being sent."""
+        self._end = self._loop.time() + self._total_s
+        self._wait(self._first_s, f"no answer began within {self._first_s:g} s")
 
     def moved(self, idle_s: float) -> None:
-        """The peer has sent something; costs no timer."""
-        due = self._loop.time() + idle_s
+        """The peer has sent something; costs no timer unless the deadline comes nearer."""
+        self._wait(idle_s, f"nothing came for {idle_s:g} s")
+
+    def _wait(self, seconds: float, why: str) -> None:
+        due = self._loop.time() + seconds
         if due < self._end:
-            self._due, self.what = due, f"nothing came for {idle_s:g} s"
+            self._due, self._why = due, why
         else:
-            self._due, self.what = self._end, "the answer took longer than timeouts.attempt_s"
+            self._due, self._why = self._end, f"no whole answer within {self._total_s:g} s"
+        if self._handle is None or self._due < self._handle.when():
+            self._set(self._due)
+
+    def _set(self, at: float) -> None:
+        if self._handle:
+            self._handle.cancel()
+        self._handle = self._loop.call_at(at, self._fire, at)
+
+    def _fire(self, expected_at: float) -> None:
+        now = self._loop.time()
+        if now < self._due:
+            self._set(self._due)
+        elif now - expected_at > _STALL_S and self._graces < _MOST_GRACES:
+            self._graces += 1
+            self._due = now + _GRACE_S
+            self._end = max(self._end, self._due)
+            self._set(self._due)
+        else:
+            self._expired = True
+            self._task.cancel()
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a deadline needs a task to end")
-        self._task = task
-        self._handle = self._loop.call_at(self._due, self._fire, self._due)
+        self._task, self._cancelling = task, task.cancelling()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.cancel()
-        if self._expired and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise TimeoutError(self.what) from error
-
-    def _fire(self, expected_at: float) -> None:
-        now = self._loop.time()
-        if now < self._due:
-            self._handle = self._loop.call_at(self._due, self._fire, self._due)
-        elif now - expected_at > _STALL_S and not self._grace:
-            self._grace = True
-            self._handle = self._loop.call_at(now + _GRACE_S, self._fire, now + _GRACE_S)
-        else:
-            self._expired = True
-            self._task.cancel()
+        if self._handle:
+            self._handle.cancel()
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError(self._why) from error

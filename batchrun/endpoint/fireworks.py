@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PREFIX = "fireworks-"
+_TOO_LARGE = 2**63
+"""The columns of a run folder hold whole numbers below this."""
 
 
 def perf_metrics_of(headers: Mapping[str, str], body: Any) -> dict[str, Any]:
@@ -27,19 +29,21 @@ def perf_metrics_of(headers: Mapping[str, str], body: Any) -> dict[str, Any]:
     return metrics
 
 
-def seconds(metrics: Mapping[str, Any], name: str) -> float | None:
-    """A duration in seconds, None if it is missing or nonsense."""
+def seconds(value: Any) -> float | None:
+    """A duration, None if it is missing or nonsense."""
     try:
-        value = float(metrics[name])
-    except (KeyError, TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
-def whole(metrics: Mapping[str, Any], name: str) -> int | None:
-    """A count, None if it is missing or nonsense."""
-    value = seconds(metrics, name)
-    return None if value is None else int(value)
+def whole(value: Any) -> int | None:
+    """A count: a whole number from 0 that fits a column, also as text; None if it is missing or nonsense."""
+    number = value if isinstance(value, int) else seconds(value)
+    if number is None or isinstance(number, bool) or not 0 <= number < _TOO_LARGE or number % 1:
+        return None
+    return int(number)
 
 
 def as_text(metrics: Mapping[str, Any]) -> str | None:

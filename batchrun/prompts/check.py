@@ -96,7 +96,7 @@ def refuse_invalid(checked: Checked) -> None:
     raise PromptError(
         f"{first}{others}" + (f"\n  and {untold:,} more" if untold else ""),
         index=first.index,
-        remedy=first.remedy or "correct it, or leave such rows out with --skip-invalid",
+        remedy=f"{first.remedy}; or leave such rows out with --skip-invalid".removeprefix("; or "),
     )
 
 

@@ -167,9 +167,9 @@ class Journal:
                 self._wake.clear()
                 closing = self._closing
                 self._hurry.clear()
-                waiters = [self._waiters.popleft() for _ in range(len(self._waiters))]
+                asked = len(self._waiters)  # who asked before this group is answered by it
                 self._write_group()
-                self._tell(waiters)
+                self._tell(asked)
                 if closing:
                     break
                 if self._size >= self._segment_bytes or self._stale():
@@ -245,10 +245,11 @@ class Journal:
             self._failure = error
             if self._loop and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._on_failure, error)
-        self._tell([self._waiters.popleft() for _ in range(len(self._waiters))])
+        self._tell(len(self._waiters))
 
-    def _tell(self, waiters: list[asyncio.Future[None]]) -> None:
-        if waiters and self._loop:
+    def _tell(self, count: int) -> None:
+        waiters = [self._waiters.popleft() for _ in range(count)]
+        if waiters and self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_release, waiters)
 
     def _make_reserve(self) -> None:

@@ -1,0 +1,54 @@
+"""`python -m benchmarks`: every benchmark, one Markdown table on stdout, the same as JSON in a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks import check, memory, startup, throughput
+
+PACKAGES = ("aiohttp", "batchrun-llm", "msgspec", "pyarrow", "uvloop")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of a run; memory takes ten times as many too")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of runs that the ratios are the medians of")
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks.json"), help="where the JSON goes")
+    options = parser.parse_args()
+    parts = [
+        startup.measure(),
+        throughput.measure(options.rows, options.pairs),
+        memory.measure(options.rows),
+        check.measure(10 * options.rows),
+    ]
+    figures = [figure for part in parts for figure in part]
+    print("| | measured | reach | |\n|---|---:|---:|---|")
+    for name, value, unit, most in figures:
+        reach, verdict = ("", "") if most is None else (f"≤ {most:g} {unit}", "yes" if value <= most else "**no**")
+        print(f"| {name} | {_rounded(value)} {unit} | {reach} | {verdict} |")
+    machine = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
+    facts = {**machine, **{name: _version(name) for name in PACKAGES}}
+    results = {"machine": facts, "figures": [figure._asdict() for figure in figures]}
+    options.output.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    sys.exit(any(most is not None and value > most for _, value, _, most in figures))
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

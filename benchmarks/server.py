@@ -1,0 +1,91 @@
+"""The endpoint that the clients are measured against: one fixed chat completion, as fast as Python can send it.
+
+`python -m benchmarks.server` prints its base URL and serves until its standard input closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from benchmarks.work import MODEL
+
+CONTENT = "Your parcel is with the carrier, and the tracking page will catch up by tomorrow evening. " * 8
+HEADERS = {
+    "Content-Type": "application/json",
+    "Date": "Sun, 01 Nov 2026 12:00:00 GMT",
+    "Server": "benchmark",
+    "x-request-id": "chatcmpl-5d1b7c9e2f",
+    "fireworks-prompt-tokens": "212",
+    "fireworks-cached-prompt-tokens": "64",
+    "fireworks-server-time-to-first-token": "0.044",
+    "fireworks-server-processing-time": "0.871",
+    "x-ratelimit-limit-requests": "6000",
+    "x-ratelimit-remaining-requests": "5999",
+}
+
+
+def answer() -> bytes:
+    """A whole HTTP answer in Fireworks' shape; its body has about 1.3 KB."""
+    message = {"role": "assistant", "content": CONTENT, "reasoning_content": None, "tool_calls": None}
+    usage = {"prompt_tokens": 212, "completion_tokens": 148, "total_tokens": 360}
+    body = json.dumps(
+        {
+            "id": "chatcmpl-5d1b7c9e2f",
+            "object": "chat.completion",
+            "created": 1793534400,
+            "model": MODEL,
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+            "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 64}},
+            "perf_metrics": {"server-time-to-first-token": 0.044, "server-processing-time": 0.871},
+        }
+    ).encode()
+    headers = {**HEADERS, "Content-Length": len(body)}
+    head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return head.encode() + b"\r\n" + body
+
+
+class Answerer(asyncio.Protocol):
+    """Answers every whole request on a kept-alive connection at once, without looking into it."""
+
+    whole = answer()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with nothing received."""
+        self.transport = transport
+        self.pending = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what is complete."""
+        self.pending += data
+        while (length := request_length(self.pending)) and len(self.pending) >= length:
+            self.pending = self.pending[length:]
+            self.transport.write(self.whole)
+
+
+def request_length(data: bytes) -> int:
+    """The bytes of the request that `data` begins with, 0 as long as its head is not complete."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return 0
+    _, _, rest = data[:end].lower().partition(b"\r\ncontent-length:")
+    return end + 4 + int(rest.partition(b"\r\n")[0] or 0)
+
+
+async def serve() -> None:
+    server = await asyncio.get_running_loop().create_server(Answerer, "127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+def main() -> None:
+    try:
+        from uvloop import run
+    except ImportError:
+        from asyncio import run
+    run(serve())
+
+
+if __name__ == "__main__":
+    main()
