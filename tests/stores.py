@@ -16,16 +16,14 @@ from batchrun.store.keeper import Store
 from batchrun.store.manifest import Session
 from batchrun.types import Record
 
-OPERATIONS = "make_dir create write flush reserve close rename link unlink flush_dir lock overwrite".split()
+OPERATIONS = ("make_dir", "create", "write", "flush", "reserve", "close", "rename", "link", "unlink", "flush_dir", "lock")
 
 
 CRASHED = 99
 
 
 class FaultyFs(Fs):
-    """Counts the operations; at number `at` the process ends before or after it, or in the middle of a write, or the
-    disk begins to fail.
-    """
+    """Counts the operations; at number `at` the process ends (before, after, torn) or the disk begins to fail."""
 
     def __init__(self, at: int | None = None, fault: str = "before", *, lasting: bool = True) -> None:
         self.at, self.fault, self.lasting = at, fault, lasting
@@ -116,7 +114,7 @@ def opened(path, rows: int, fs: Fs | None = None, **options):
 async def feed(
     store: Store, records, *, part_mb: float = 0.002, acked: list[int] | None = None, group: int = 5
 ) -> None:
-    """Keep records in groups, each of which is waited for, then close. `acked` collects what was told to be committed."""
+    """Keep records in groups, each of which is waited for, then close; `acked` collects what is said to be committed."""
     failed: list[StoreError] = []
     store.start(StoreConfig(flush_ms=1, part_mb=part_mb), failed.append)
     records = list(records)

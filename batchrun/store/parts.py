@@ -26,31 +26,38 @@ if TYPE_CHECKING:
     from batchrun.types import Record
 
 ROW_GROUP_BYTES = 8 * 1024 * 1024
-_READ_BYTES = 1024 * 1024
+_READ_BYTES = _WRITE_BYTES = 1024 * 1024
 
 
 class _Sink:
-    """The file that pyarrow writes to: counts and hashes what passes."""
+    """The file that pyarrow writes to, in many small pieces: counts and hashes what passes, writes in large ones."""
 
     def __init__(self, folder: RunFolder, path: Path) -> None:
         self._fs, self._path = folder.fs, path
         self._fs.unlink(path)
         self._fd = self._fs.create(path)
         self._sha256 = hashlib.sha256()
+        self._held = bytearray()
         self.bytes = 0
         self.closed = False
 
     def write(self, data: bytes) -> int:
-        self._fs.write(self._fd, data, self._path)
-        self._sha256.update(data)
+        self._held += data
         self.bytes += len(data)
+        if len(self._held) >= _WRITE_BYTES:
+            self._write_held()
         return len(data)
+
+    def _write_held(self) -> None:
+        data, self._held = bytes(self._held), bytearray()
+        self._sha256.update(data)
+        self._fs.write(self._fd, data, self._path)
 
     def tell(self) -> int:
         return self.bytes
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """Nothing needs to be on disk before `finish`."""
 
     def close(self) -> None:
         if not self.closed:
@@ -59,6 +66,7 @@ class _Sink:
 
     def finish(self) -> str:
         """Flush to disk, close, and return the SHA-256 of all that was written."""
+        self._write_held()
         self._fs.flush(self._fd, self._path)
         self.close()
         return self._sha256.hexdigest()
