@@ -77,7 +77,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: str | None = None
     choices: str | None = None
     logprobs: str | None = None
-    embedding: list[float] | None = None
+    embedding: list[float | None] | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
     latency_s: float
@@ -124,7 +124,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     choices: str | None = None
     messages: str | None = None
     logprobs: str | None = None
-    embedding: list[float] | None = None
+    embedding: list[float | None] | None = None
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None

@@ -16,7 +16,7 @@ from batchrun.store.keeper import Store
 from batchrun.store.manifest import Session
 from batchrun.types import Record
 
-OPERATIONS = ("make_dir", "create", "write", "flush", "reserve", "close", "rename", "link", "unlink", "flush_dir", "lock")
+OPERATIONS = ("make_dir", "create", "write", "flush", "reserve", "rename", "link", "unlink", "flush_dir", "lock")
 
 
 CRASHED = 99
@@ -37,7 +37,7 @@ class FaultyFs(Fs):
         with self._mutex:
             self.count += 1
             struck = self.at is not None and (self.count == self.at or (self.lasting and self.count > self.at))
-            if struck and name != "close" and not (name == "unlink" and self.fault == "full"):
+            if struck and not (name == "unlink" and self.fault == "full"):
                 self._strike(name, args)
             result = getattr(Fs, name)(self, *args)
             if self.count == self.at and self.fault == "after":
@@ -114,7 +114,7 @@ def opened(path, rows: int, fs: Fs | None = None, **options):
 async def feed(
     store: Store, records, *, part_mb: float = 0.002, acked: list[int] | None = None, group: int = 5
 ) -> None:
-    """Keep records in groups, each of which is waited for, then close; `acked` collects what is said to be committed."""
+    """Keep records in groups, each of which is waited for, then close; `acked` collects what is committed."""
     failed: list[StoreError] = []
     store.start(StoreConfig(flush_ms=1, part_mb=part_mb), failed.append)
     records = list(records)

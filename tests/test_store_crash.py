@@ -19,7 +19,7 @@ FAULTS = ("before", "after", "torn", "full", "broken")
 
 
 def session(path, records, fs=None) -> list[int]:
-    """One start of a run in a process of its own, which may end anywhere; returns the rows that it was told are kept."""
+    """One start of a run in a process of its own, which may end anywhere; returns the rows it was told are kept."""
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
