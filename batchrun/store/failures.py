@@ -12,7 +12,7 @@ from batchrun.store.folder import part_name
 from batchrun.store.manifest import Entry
 from batchrun.store.parts import PartWriter, read_columns
 from batchrun.store.recovery import now_us
-from batchrun.store.rows import SUCCEEDED
+from batchrun.store.rows import SUCCEEDED, Rows
 from batchrun.store.schema import FAILURES
 from batchrun.types import Attempt
 
@@ -71,27 +71,35 @@ def with_history(record: Record, history: History) -> Record:
     )
 
 
+def latest_failures(folder: RunFolder, manifest: Manifest, rows: Rows) -> dict[str, np.ndarray]:
+    """For each part of failures the rows in it that still stand: not succeeded since, not failed again since."""
+    indexes = {
+        part.name: np.concatenate([batch.column("index").to_numpy() for batch in read_columns(folder, part, ["index"])])
+        for part in manifest.parts.values()
+        if part.name.startswith("failures/") and part.rows
+    }
+    latest = np.full(len(rows.states), -1, dtype=np.int32)
+    for number, index in enumerate(indexes.values()):
+        latest[index] = number
+    latest[np.frombuffer(rows.states, dtype=np.uint8) == SUCCEEDED] = -1
+    return {name: latest[index] == number for number, (name, index) in enumerate(indexes.items())}
+
+
 def merge_failures(recovered: Recovered, segment: int) -> None:
     """Put one part in place of the failure parts that hold rows which have succeeded, or failed again, since."""
-    folder, manifest, rows, epoch = recovered.folder, recovered.manifest, recovered.rows, recovered.epoch or 0
-    parts = [part for part in manifest.parts.values() if part.name.startswith("failures/") and part.rows]
-    latest = np.full(len(rows.states), -1, dtype=np.int32)
-    indexes = []
-    for number, part in enumerate(parts):
-        index = np.concatenate([batch.column("index").to_numpy() for batch in read_columns(folder, part, ["index"])])
-        latest[index] = number
-        indexes.append(index)
-    latest[np.frombuffer(rows.states, dtype=np.uint8) == SUCCEEDED] = -1
-    if all((latest[index] == number).all() for number, index in enumerate(indexes)):
+    folder, manifest, epoch = recovered.folder, recovered.manifest, recovered.epoch or 0
+    standing = latest_failures(folder, manifest, recovered.rows)
+    if all(mask.all() for mask in standing.values()):
         return
     name = part_name(epoch, segment)
     writer = PartWriter(folder, folder.failures, name, FAILURES)
-    for number, part in enumerate(parts):
-        for batch in read_columns(folder, part, FAILURES.names):
-            keep = latest[batch.column("index").to_numpy()] == number
-            writer.add(pa.Table.from_batches([batch]).filter(pa.array(keep)).cast(FAILURES))
+    for drop, mask in standing.items():
+        start = 0
+        for batch in read_columns(folder, manifest.parts[drop], FAILURES.names):
+            writer.add(batch.filter(pa.array(mask[start : start + batch.num_rows])).cast(FAILURES))
+            start += batch.num_rows
     merged = writer.finish()
-    drops = [part.name for part in parts]
+    drops = list(standing)
     manifest.put(Entry(kind="merge", at=now_us(), epoch=epoch, segment=segment, parts=[merged], drops=drops))
     for drop in drops:
         folder.fs.unlink(folder.path / drop)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from batchrun.store.failures import latest_failures
 from batchrun.store.folder import RunFolder, segment_name
 from batchrun.store.manifest import Manifest
 from batchrun.store.parts import ROW_GROUP_BYTES, read_columns
@@ -42,22 +42,22 @@ class Snapshot:
     def __init__(self, path: str | Path) -> None:
         self._folder = RunFolder(path)
         self.run = self._folder.read_run_file()
-        self._segments: list[list[Record]] = []
         self._read_consistently()
 
     def batches(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows of `results` or `failures`, in batches, with the named columns (all by default)."""
+        """The rows of `results` or `failures`, each once, in batches, with the named columns (all by default)."""
         schema = RESULTS if kind == "results" else FAILURES
-        names = list(columns or schema.names)
-        wanted = pa.schema([schema.field(name) for name in names])
+        wanted = pa.schema([schema.field(name) for name in columns or schema.names])
         for part in self.manifest.parts.values():
             if part.name.startswith(f"{kind}/") and part.rows:
-                for batch in read_columns(self._folder, part, list({*names, "index"})):
-                    yield from self._current(batch, kind, wanted)
-        for records in self._segments:
-            fitting = [record for record in records if (record.error_type is None) == (kind == "results")]
-            if fitting:
-                yield from self._current(to_batch(fitting, schema), kind, wanted)
+                start, mask = 0, self._standing.get(part.name)
+                for batch in read_columns(self._folder, part, wanted.names):
+                    whole = batch.select(wanted.names).cast(wanted)
+                    yield whole if mask is None else whole.filter(pa.array(mask[start : start + batch.num_rows]))
+                    start += batch.num_rows
+        fitting = [record for record in self._open.values() if (record.error_type is None) == (kind == "results")]
+        if fitting:
+            yield to_batch(fitting, schema).select(wanted.names)
 
     def sessions(self) -> list[dict[str, Any]]:
         """Every start of the run, in order: when it began and ended, its exit code and what it measured of itself."""
@@ -83,34 +83,20 @@ class Snapshot:
         frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
         return frame[list(columns)] if columns else frame
 
-    def _current(self, batch: pa.RecordBatch, kind: Kind, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Leave out failures of rows that have succeeded since (a run that is going on has not merged them yet)."""
-        if kind == "failures" and self._superseded:
-            mask = pc.invert(pc.is_in(batch.column("index"), pa.array(self._superseded, pa.int64())))
-            batch = batch.filter(mask)
-        if batch.num_rows:
-            yield batch.select(wanted.names).cast(wanted)
-
     def _read_consistently(self) -> None:
         """The journal first, then the manifest: what moved from one to the other in between is counted once."""
         segments = {number: self._read_segment(number) for number in self._numbers()}
         self.manifest = Manifest(self._folder, self.run.run_id)
-        left = [number for number in sorted(segments) if number not in self.manifest.absorbed]
-        self._segments = [segments[number] for number in left]
         rows = load_rows(self._folder, self.manifest, self.run.rows)
-        failed = {index for state in (2, 3) for index in rows.below(len(rows.states), state)}
-        succeeded = [record.index for records in self._segments for record in records if record.error_type is None]
-        self._superseded = [index for index in succeeded if index in failed]
-        self._superseded += self._sealed_twice(rows.states)
-
-    def _sealed_twice(self, states: bytearray) -> list[int]:
-        """Rows that stand in a part of failures and have a success in a part of results."""
-        found: list[int] = []
-        for part in self.manifest.parts.values():
-            if part.name.startswith("failures/") and part.rows:
-                for batch in read_columns(self._folder, part, ["index"]):
-                    found += [i for i in batch.column("index").to_pylist() if states[i] == SUCCEEDED]
-        return found
+        self._open: dict[int, Record] = {}
+        for number in sorted(segments):
+            for record in segments[number] if number not in self.manifest.absorbed else ():
+                before = self._open.get(record.index)
+                if rows[record.index] != SUCCEEDED and (before is None or before.error_type is not None):
+                    self._open[record.index] = record
+        for index in self._open:  # a row of the journal no longer stands as a failure in a part
+            rows.states[index] = SUCCEEDED
+        self._standing = latest_failures(self._folder, self.manifest, rows)
 
     def _numbers(self) -> list[tuple[int, int]]:
         return left_segments(self._folder, Manifest(self._folder, self.run.run_id))
