@@ -43,6 +43,11 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """Whether the embedded endpoint answers."""
         return self.base_url == SIMULATED
 
+    @property
+    def is_fireworks(self) -> bool:
+        """Whether Fireworks itself answers."""
+        return _is_fireworks(self.base_url)
+
 
 class RequestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a prompt becomes on the wire."""
@@ -255,6 +260,11 @@ def _yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{where}: not YAML: {problem}", remedy="correct that line and run it again") from error
 
 
+def _is_fireworks(base_url: str) -> bool:
+    host = urlsplit(base_url).hostname or ""
+    return host == "fireworks.ai" or host.endswith(".fireworks.ai")
+
+
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *outer, last = key.split(".")
     for name in outer:
@@ -275,9 +285,9 @@ def _with_defaults(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     endpoint, request = values.get("endpoint"), values.get("request")
     if isinstance(request, dict) and isinstance(request.get("params"), dict):
         values["request"] = {**request, "params": merge_params(DEFAULT_PARAMS, request["params"])}
-    if isinstance(endpoint, dict) and "base_url" in endpoint and "api_key_env" not in endpoint:
-        host = urlsplit(str(endpoint["base_url"])).hostname or ""
-        if not host.endswith("fireworks.ai"):  # a key for Fireworks is nobody else's business
+    if isinstance(endpoint, dict) and "api_key_env" not in endpoint:
+        base_url = str(endpoint.get("base_url", EndpointConfig().base_url))
+        if not _is_fireworks(base_url):  # a key for Fireworks is nobody else's business
             values["endpoint"] = {**endpoint, "api_key_env": None}
     return values
 

@@ -59,9 +59,12 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     source: str
     prices: dict[str, Price]
 
-    def price_for(self, model: str) -> Price | None:
-        """The price of a model by its id, its short Fireworks name, or a pattern; None if it is not in the table."""
-        price = self.prices.get(model) or self.prices.get(full_model_id(model))
+    def price_for(self, model: str, *, short_names: bool = True) -> Price | None:
+        """The price of a model by its id, its short Fireworks name, or a pattern; None if it is not in the table.
+
+        Without `short_names` a bare name is not taken for Fireworks' model of that name: other hosts have other prices.
+        """
+        price = self.prices.get(model) or (self.prices.get(full_model_id(model)) if short_names else None)
         return price or next((row for row in self._patterns if fnmatchcase(model, row.model)), None)
 
     @cached_property
@@ -108,7 +111,8 @@ def load_prices(path: str | None = None) -> PriceBook:
         return shipped
     own = _book(_own_values(path), path, known=shipped.prices)
     dated = f" ({own.date})" if own.date else ""
-    count = f"{len(own.prices)} price{'' if len(own.prices) == 1 else 's'}"
+    own_rows = len({price.model for price in own.prices.values()})
+    count = f"{own_rows} price{'' if own_rows == 1 else 's'}"
     return PriceBook(
         date=shipped.date,
         source=f"{shipped.source}; {count} of {own.source or path}{dated} over it",
@@ -141,18 +145,18 @@ def _own_values(path: str) -> Any:
 
 
 def _book(values: Any, origin: str, *, known: dict[str, Price] | None = None) -> PriceBook:
-    """Check a price file; a short name of a `known` model becomes its id, so that its row replaces that model's."""
+    """Check a price file; a row for a `known` model under its short name stands for its id too."""
     if not isinstance(values, dict) or not isinstance(values.get("models"), list):
         raise ConfigError(f"{origin}: has no list `models`", remedy=EXAMPLE)
     _refuse_unknown(values, ("date", "source", "models"), origin)
     prices: dict[str, Price] = {}
     for number, row in enumerate(values["models"], start=1):
         price = _price(row, origin, number)
-        if full_model_id(price.model) in (known or {}):
-            price = msgspec.structs.replace(price, model=full_model_id(price.model))
-        if price.model in prices:
-            raise ConfigError(f"{origin}: {price.model} is listed twice", remedy="remove one of its rows")
-        prices[price.model] = price
+        full = full_model_id(price.model)
+        names = {price.model, full} if full in (known or {}) else {price.model}
+        if names & prices.keys():
+            raise ConfigError(f"{origin}: {max(names, key=len)} is listed twice", remedy="remove one of its rows")
+        prices.update(dict.fromkeys(names, price))
     return PriceBook(date=str(values.get("date") or ""), source=str(values.get("source") or ""), prices=prices)
 
 

@@ -22,9 +22,10 @@ from batchrun.config import Config, read_config, read_key
 from batchrun.endpoint.descriptors import make_room
 from batchrun.endpoint.http import HttpEndpoint
 from batchrun.engine.adaptive import Ceiling
-from batchrun.engine.attempts import Fulfiller, invalid_record
+from batchrun.engine.attempts import Fulfiller
 from batchrun.engine.limits import Turnstile
 from batchrun.engine.pool import Pool
+from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
 from batchrun.engine.watch import Plan, Watch
 from batchrun.errors import BatchrunError, PromptError
@@ -102,7 +103,7 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
 
 
 def requests(prompts: Prompts, renderer: Renderer, store: Store, limit: int | None) -> Generator[Request, None, None]:
-    """The requests that are still to be sent, in the order of the input; a row that cannot be sent is kept as failed."""
+    """The requests still to be sent, in the order of the input; a row that cannot be sent is kept as failed."""
     for prompt in prompts.read(lambda index: not store.is_open(index)):
         if limit is not None and prompt.index is not None and prompt.index >= limit:
             return
@@ -166,7 +167,8 @@ async def _close(store: Store, pool: Pool, session: Session) -> BatchrunError | 
 def describe(config: Config, checked: Checked) -> RunFile:
     """What `run.json` says of a run: its configuration, its requests' fingerprint, the prices of its models."""
     book = load_prices(config.prices)
-    prices = {model: price for model in checked.models if (price := book.price_for(model))}
+    ours = config.endpoint.simulated or config.endpoint.is_fireworks
+    prices = {model: price for model in checked.models if (price := book.price_for(model, short_names=ours))}
     return RunFile(
         run_id=uuid.uuid4().hex,
         created_at=datetime.now(UTC).isoformat("T", "seconds"),
