@@ -127,21 +127,6 @@ def test_own_rows_replace_shipped_ones(own, shipped):
     assert f"1 price of {path} over it" in book.source
 
 
-def test_a_plain_name_goes_before_a_pattern(own):
-    """The pattern is for the models that have no row."""
-    row = "- {{model: {}, input_usd_per_mtok: {}, output_usd_per_mtok: 0}}\n"
-    book = load_prices(own("models:\n" + row.format("'local/*'", 1) + row.format("local/b", 2)))
-    assert [book.price_for(f"local/{name}").input_usd_per_mtok for name in "ab"] == [1, 2]
-
-
-def test_own_rows_replace_shipped_ones(own, shipped):
-    """A user's row, by short name too, replaces the shipped row of that model and leaves the others."""
-    path = own("models: [{model: glm-5p3-flash, input_usd_per_mtok: 9, output_usd_per_mtok: 10}]")
-    book = load_prices(path)
-    assert (book.price_for(FLASH).input_usd_per_mtok, len(book.prices)) == (9, len(shipped.prices) + 1)
-    assert f"1 price of {path} over it" in book.source
-
-
 def test_a_bare_name_is_fireworks_model_only_on_fireworks(own):
     """Elsewhere only a row of that very name prices it, a user's own."""
     assert load_prices().price_for("glm-5p3-flash", short_names=False) is None
