@@ -1,0 +1,104 @@
+"""The command as a user types it: in a process of its own, or in this one where a process is not the point."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from servers import ROOT
+
+from batchrun.__main__ import main
+from batchrun.store.snapshot import read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+BATCHRUN = [sys.executable, "-m", "batchrun"]
+END_S = 60
+
+
+class Outcome(NamedTuple):
+    """How a command ended, and what it wrote to stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on stderr."""
+        return self.err.splitlines()[-1]
+
+
+def typed(*arguments: object, **options: Any) -> Outcome:
+    """Type `batchrun` and some arguments, in a process of its own."""
+    with begun(*arguments, **options) as process:
+        out, err = process.communicate(timeout=END_S)
+    return Outcome(process.returncode, out, err)
+
+
+@contextmanager
+def begun(*arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Begin a command; what is still running at the end of the block is killed."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen([*BATCHRUN, *map(str, arguments)], text=True, env=env, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def called(*arguments: object) -> Outcome:
+    """The same within this process: quick, and with warnings as errors."""
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, ["batchrun", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        return Outcome(int(end.code or 0), out.getvalue(), err.getvalue())
+    finally:
+        sys.argv = before
+    raise AssertionError("main returned")
+
+
+def prompts(path: Path, rows: int, *, words: str = "") -> Path:
+    """Write an input of some rows, `q0` to `q…`, and give its path."""
+    lines = [json.dumps({"custom_id": f"c{index}", "prompt": f"q{index} {words}"}) for index in range(rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def at(base_url: str, out: object, *more: object) -> list[object]:
+    """The arguments that send to an endpoint and keep in `out`; some more may follow."""
+    return ["-o", out, "-m", "simulated/small", "--set", f"endpoint.base_url={base_url}", *more]
+
+
+def asked(ledger: list[dict[str, Any]]) -> list[str]:
+    """Which prompts were charged, in order: `q0`, `q1`, …"""
+    return [line["last_user"].split()[0] for line in ledger]
+
+
+def kept(out: object, kind: str = "results") -> list[str]:
+    """The ids that a run folder holds, sorted by input order; from its files alone."""
+    return read(str(out)).to_pandas(kind)["custom_id"].tolist()
+
+
+def wait_for(fact: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Return when a condition holds; fails after a minute, or when the process that should bring it about has ended."""
+    give_up_at = time.monotonic() + END_S
+    while not fact():
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"it ended before: exit {process.returncode}")
+        if time.monotonic() > give_up_at:
+            raise AssertionError("it did not come about")
+        time.sleep(0.005)

@@ -1,0 +1,229 @@
+"""The README says what is so: its commands run, its tables are the code's."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+from test_configs import REFUSED, keys_of
+
+import batchrun
+from batchrun.cli import batchrun as group
+from batchrun.store.schema import FAILURES, RESULTS
+from batchrun.types import ErrorType
+from servers import simulated
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SAMPLES = sorted(path.name for path in (ROOT / "sample_data").iterdir() if path.suffix != ".md")
+EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 143}
+INSTALL = "pip install -e . && "
+STEADY = (
+    "runs/quickstart: ",
+    "Simulated: ",
+    "Model ",
+    "Endpoint ",
+    "Prices ",
+    "Rows ",
+    "Tokens ",
+    "Cost ",
+    "wrote ",
+    "exit ",
+)
+"""How the lines begin that are the same in every run of the quickstart."""
+
+
+def blocks(kind: str) -> list[str]:
+    """The fenced blocks of one kind."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def sessions() -> list[tuple[str, list[str]]]:
+    """Each command that is shown with its output, in order."""
+    parts = [part for block in blocks("console") for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    return [(part.partition("\n")[0], part.partition("\n")[2].splitlines()) for part in parts]
+
+
+def commands() -> list[list[str]]:
+    """Every `batchrun` command line, also those that are not run here."""
+    text = "\n".join([*blocks("sh"), *(command for command, _ in sessions())]).replace("\\\n", " ")
+    words = [shlex.split(line.removeprefix(INSTALL), comments=True) for line in text.splitlines()]
+    return [line[1:] for line in words if line[:1] == ["batchrun"]]
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading, cell by cell."""
+    lines = README.partition(f"# {heading}\n")[2].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    rows = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return rows
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What the shown commands said, each run once, in order, in a copy of what they need."""
+    place = tmp_path_factory.mktemp("clone")
+    for name in ("configs", "sample_data"):
+        shutil.copytree(ROOT / name, place / name)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("BATCHRUN_")}
+    # the same prompts bring the same answers however many are out at once
+    env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}", "COLUMNS": "80"}
+    env |= {"BATCHRUN_CONCURRENCY": "200", "PYTHONPATH": str(ROOT)}
+    done = {}
+    for command, _ in sessions():
+        line = re.sub(r"^batchrun\b", "python -m batchrun", command.removeprefix(INSTALL))
+        done[command] = subprocess.run(
+            line, shell=True, cwd=place, env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+    return done
+
+
+@pytest.mark.parametrize("command", [command for command, _ in sessions()])
+def test_a_shown_command_runs(command, ran):
+    """It ends well."""
+    assert ran[command].returncode == 0, ran[command].stderr
+
+
+@pytest.mark.parametrize(("command", "shown"), sessions())
+def test_a_shown_output_is_what_comes(command, shown, ran):
+    """All of it; of the quickstart's report the lines that are the same every time."""
+    said = [line.rstrip() for line in (ran[command].stdout + ran[command].stderr).splitlines()]
+    expected = [line for line in shown if not command.startswith(INSTALL) or line.startswith(STEADY)]
+    assert expected
+    assert [line for line in expected if line not in said] == []
+    if "--help" in command:
+        assert shown == said
+
+
+def test_the_quickstart_is_all_there(ran):
+    """The output shown has as many lines as the real one."""
+    command, shown = sessions()[0]
+    assert command.startswith(INSTALL)
+    assert len(shown) == len((ran[command].stdout + ran[command].stderr).splitlines())
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_every_command_line_is_understood(arguments):
+    """Also those that need a key: their options exist."""
+    command = group.commands[arguments[0]]
+    assert command.make_context(arguments[0], arguments[1:], resilient_parsing="--help" in arguments)
+
+
+@pytest.mark.parametrize("name", sorted(group.commands))
+def test_every_command_is_documented(name):
+    """The table of commands has a row for it."""
+    assert [row for row in table("Commands") if row[0].startswith(f"`batchrun {name}")]
+
+
+def test_no_command_is_invented():
+    """Each command of the table is there."""
+    assert {row[0].strip("`").split()[1] for row in table("Commands")} == set(group.commands)
+
+
+def test_every_exit_code_is_documented():
+    """The table has each code of the contract."""
+    assert {int(code) for row in table("Exit codes") for code in row[0].split(", ")} == EXIT_CODES
+
+
+def test_the_configuration_is_the_code():
+    """Every key, with its true default."""
+    shown = {row[0].strip("`"): row[1] for row in table("Configuration")}
+    values = {key: ... if cell == "(required)" else yaml.safe_load(cell.strip("`")) for key, cell in shown.items()}
+    assert values == keys_of()
+
+
+@pytest.mark.parametrize("key", [key for key, value in REFUSED.items() if not isinstance(value, str)])
+def test_keys_that_are_not_built_say_so(key):
+    """Nobody reads about a limit and believes in it."""
+    assert next(row[2] for row in table("Configuration") if row[0] == f"`{key}`") == "not built yet"
+
+
+@pytest.mark.parametrize(("kind", "schema"), [("results", RESULTS), ("failures", FAILURES)])
+def test_the_columns_are_the_schema(kind, schema):
+    """Every column with its type, and no other."""
+    types = {"double": "float64", "timestamp[us, tz=UTC]": "timestamp(us, UTC)", "list<item: float>": "list<float32>"}
+    shown = {name.strip("`"): row[1] for row in table("Columns") if row[2] in {kind, "both"} for name in row[0].split()}
+    assert shown == {field.name: types.get(str(field.type), str(field.type)) for field in schema}
+
+
+def test_every_error_type_is_named():
+    """The list under the columns is complete."""
+    named = README.partition("`error_type` is one of ")[2].partition(".\n")[0]
+    assert re.findall(r"`(\w+)`", named) == list(get_args(ErrorType))
+
+
+def test_links_lead_somewhere():
+    """To a file that is there, or to a heading."""
+    headings = {
+        re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", README, re.M)
+    }
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    broken = [to for to in targets if to.removeprefix("#") not in headings and not (ROOT / to).exists()]
+    assert targets
+    assert broken == []
+
+
+def test_every_decision_is_linked():
+    """The list under Decisions is that of the folder, each with its title."""
+    for path in sorted((ROOT / "docs" / "decisions").glob("*.md")):
+        number, _, title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(": ")
+        assert f"- [{number}](docs/decisions/{path.name}): {title}" in README.replace("\n  ", " ")
+
+
+def test_the_walk_names_the_rooms():
+    """Each folder in the picture is a room."""
+    picture = next(block for block in blocks("text") if "──>" in block)
+    rooms = re.findall(r"(\w+)/", picture)
+    assert [room for room in rooms if not (ROOT / "batchrun" / room / "__init__.py").exists()] == []
+    assert rooms == ["prompts", "engine", "endpoint", "store", "report"]
+
+
+def test_the_shown_rows_are_rows(tmp_path):
+    """Each form under Input becomes a request."""
+    rows = next(block for block in blocks("json") if '"prompt"' in block)
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    assert run_here(tmp_path, tmp_path / "rows.jsonl", "m").rows.succeeded == rows.count("\n")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_sample_runs(name, tmp_path):
+    """Each file of sample_data/ brings an answer for every row."""
+    template = {"template": "{{ customer_message }}"} if name.endswith(".csv") else {}
+    report = run_here(tmp_path, ROOT / "sample_data" / name, "simulated/small", **template)
+    assert report.rows.succeeded == report.rows.total > 0
+
+
+def test_the_python_example_is_true(tmp_path):
+    """What it calls is there and gives what it says."""
+    report = run_here(tmp_path, ROOT / "sample_data" / "openai_batch.jsonl", "simulated/small")
+    (example,) = blocks("python")
+    code = re.sub(r"batchrun\.run\(.*?\)", "report", example).replace("runs/quickstart", str(tmp_path / "out"))
+    names = {"report": report}
+    exec(code, names)
+    assert len(names["answers"]) == report.rows.succeeded
+    assert names["failures"].num_rows == 0
+
+
+def run_here(tmp_path, source: Path, model: str, **request):
+    """Run a file against an endpoint that answers at once."""
+    with simulated() as server:
+        return batchrun.run(
+            {
+                "input": str(source),
+                "output": str(tmp_path / "out"),
+                "endpoint": {"base_url": server.base_url},
+                "request": {"model": model, **request},
+            }
+        )
