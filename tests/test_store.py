@@ -201,6 +201,26 @@ def test_nothing_to_do_writes_no_history(tmp_path):
     assert sorted((tmp_path / "out" / "_manifest").iterdir()) == before
 
 
+def test_a_success_counts_before_its_old_failure_is_merged_away(tmp_path):
+    """A crash between the retry and the end of the run leaves both on disk: the success holds."""
+
+    async def leave(store):
+        from batchrun.config import StoreConfig
+
+        store.start(StoreConfig(flush_ms=1), lambda error: None)
+        store.keep(record(0))
+        await store.journal.settled()
+        await asyncio.to_thread(store.abandon)
+
+    keep_all(tmp_path / "out", [record(0, failed=True)], 1)
+    with opened(tmp_path / "out", 1) as store:
+        asyncio.run(leave(store))
+    for _ in range(2):
+        with opened(tmp_path / "out", 1) as store:
+            assert not store.is_open(0)
+    assert Snapshot(tmp_path / "out").table("failures").num_rows == 0
+
+
 # What keeps others out
 
 
@@ -270,6 +290,17 @@ def test_a_folder_of_a_newer_batchrun_is_refused(tmp_path):
 
 
 # Damage
+
+
+def test_a_part_that_the_manifest_does_not_list_is_refused(tmp_path):
+    """A copied or left-over part would be read with the others: it is named, and nothing is touched."""
+    keep_all(tmp_path / "out", [record(0)], 2)
+    results = tmp_path / "out" / "results"
+    stray = results / "part-000007-000001.parquet"
+    stray.write_bytes(next(results.glob("part-*")).read_bytes())
+    with pytest.raises(FolderUnusable, match=stray.name), opened(tmp_path / "out", 2):
+        pass
+    assert stray.exists()
 
 
 def damaged_copies(folder: Path):

@@ -58,11 +58,11 @@ def recover(folder: RunFolder, run_id: str, row_count: int) -> Recovered:
     open_epochs = manifest.open_epochs()
     if open_epochs or not manifest.entries or any(folder.journal.iterdir()):
         recovered = claim(recovered)
-    dispatched_below = _seal_left(recovered)
+    _seal_left(recovered)
     exposed = {index for index in manifest.exposed() if rows[index] in {MISSING, RETRYABLE}}
     if open_epochs:
         answered = _failed_in(folder, manifest, open_epochs)
-        mark = max(dispatched_below, manifest.dispatched_below(open_epochs))
+        mark = manifest.dispatched_below(open_epochs)
         exposed.update(set(rows.below(mark, MISSING, RETRYABLE)) - answered)
         manifest.put(Entry(kind="exposed", at=now_us(), epoch=recovered.epoch or 0, exposed=sorted(exposed)))
     return msgspec.structs.replace(recovered, exposed=sorted(exposed))
@@ -104,24 +104,22 @@ def left_segments(folder: RunFolder, manifest: Manifest) -> list[tuple[int, int]
     return sorted(number for number in numbers if number and number not in manifest.absorbed)
 
 
-def _seal_left(recovered: Recovered) -> int:
-    """Seal what earlier epochs left in the journal; returns the highest dispatch mark in it."""
+def _seal_left(recovered: Recovered) -> None:
+    """Seal what earlier epochs left in the journal."""
     folder, manifest = recovered.folder, recovered.manifest
     for path in folder.journal.iterdir():
         if segment_numbers(path.name) in manifest.absorbed:
             folder.fs.unlink(path)
     left = left_segments(folder, manifest)
-    mark = 0
     for number, following in zip(left, [*left[1:], None], strict=False):
         limit = None
         if following and following == (number[0], number[1] + 1):
             limit = _bytes_of_previous(_reader(recovered, following))
-        mark = max(mark, _commit(recovered, number, limit=limit))
-    return mark
+        _commit(recovered, number, limit=limit)
 
 
-def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None) -> int:
-    """Make parts of a segment's records, list them in the manifest, unlink the segment; returns its dispatch mark."""
+def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None) -> None:
+    """Make parts of a segment's records, list them with its dispatch mark in the manifest, unlink the segment."""
     reader, rows = _reader(recovered, number), recovered.rows
 
     def fresh() -> Iterator[list[Record]]:
@@ -145,7 +143,6 @@ def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None)
     )
     recovered.manifest.put(entry)
     recovered.folder.fs.unlink(reader.path)
-    return reader.dispatched_below
 
 
 def _reader(recovered: Recovered, number: tuple[int, int]) -> SegmentReader:
