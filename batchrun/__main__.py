@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from batchrun.cli import batchrun
-from batchrun.cli.lines import last_line, say
+from batchrun.cli.lines import last_line, refuse, report_bug, same_command, say
 from batchrun.errors import BatchrunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 
 def main() -> None:
     """Run the command line; never returns."""
     try:
-        batchrun.main(prog_name="batchrun", standalone_mode=False)
+        with _left_at_signals():
+            code = batchrun.main(prog_name="batchrun", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _refuse_usage(error)
     except BatchrunError as error:
-        say(f"error: {error.message}")
-        last_line(error.exit_code, "nothing was sent" if error.exit_code in {2, 5, 7} else error.message, error.remedy)
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 128 + signal.SIGINT
-        last_line(code, "stopped by SIGINT before anything was sent", "run the same command again")
-    except click.exceptions.Exit as end:
-        code = end.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say to it
-        code = 128 + signal.SIGPIPE
-    else:
-        code = 0
+        code = refuse(error)
+    except _Left as left:
+        code = 128 + left.signal
+        last_line(code, f"stopped by {left.signal.name}; nothing that was answered is lost", same_command())
+    except Exception as error:  # noqa: BLE001 (the last line is owed in any case)
+        code = report_bug(error)
     sys.exit(code)
+
+
+class _Left(SystemExit):
+    """A signal came while there was no answer to wait for. As a SystemExit it passes through every event loop."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(128 + number)
+        self.signal = number
+
+
+@contextmanager
+def _left_at_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block at once; while requests are out, the engine puts its own handlers over these."""
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise _Left(signal.Signals(number))
+
+
+def _refuse_usage(error: click.ClickException) -> int:
+    """Say what is wrong with a command line, and where its options are explained."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    help_command = f"{context.command_path} --help" if context else "batchrun --help"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        say(error.format_message())
+        last_line(2, "no command is named", "batchrun run --help")
+        return 2
+    say(f"error: {error.format_message()}")
+    last_line(2, "nothing was sent", help_command)
+    return 2
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ The Structs below are the reference: their fields are the keys of a configuratio
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -21,7 +22,7 @@ from batchrun.errors import ConfigError
 from batchrun.types import Api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 SIMULATED = "simulated"
 DEFAULT_PARAMS: dict[str, Any] = {"max_tokens": 512, "temperature": 0}
@@ -135,7 +136,7 @@ def load_config(
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {text!r}: not KEY=VALUE", remedy="write e.g. --set limits.concurrency=32")
-        _put(values, key.strip(), _yaml(value, "--set " + key))
+        _put_checked(values, key.strip(), _yaml(value, "--set " + key))
     return check_config(values, origin=path or "configuration")
 
 
@@ -145,12 +146,9 @@ def check_config(values: Mapping[str, Any], *, origin: str = "configuration") ->
     if not values.get("input"):
         raise ConfigError(
             f"{origin}: no input is named",
-            remedy="name one: `batchrun run CONFIG INPUT`, or `input: prompts.jsonl` in the configuration",
+            remedy="batchrun run prompts.jsonl -m MODEL -o OUT, or `input: prompts.jsonl` in the configuration",
         )
-    try:
-        config = msgspec.convert(values, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {_readable(str(error))}", remedy="correct that key and run it again") from error
+    config = _convert(values, origin)
     config = msgspec.structs.replace(
         config,
         output=_fill_in(config.output, origin, config.input),
@@ -181,8 +179,8 @@ def normal_base_url(text: str) -> str:
     text = text.strip()
     if text == SIMULATED:
         return text
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", text):
+    parts = urlsplit(text if _host(text) else "")
+    if parts.scheme not in {"http", "https"} or re.search(r"\s", text):
         raise ConfigError(
             f"endpoint.base_url {text!r} is not an http(s) URL",
             remedy="write e.g. https://api.fireworks.ai/inference/v1, http://localhost:8000/v1, or simulated",
@@ -260,8 +258,18 @@ def _yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{where}: not YAML: {problem}", remedy="correct that line and run it again") from error
 
 
+def _host(url: str) -> str:
+    """The host of a URL, nothing if it has none or cannot be taken apart."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return ""
+    return (parts.hostname or "") if port != 0 else ""
+
+
 def _is_fireworks(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
+    host = _host(base_url)
     return host == "fireworks.ai" or host.endswith(".fireworks.ai")
 
 
@@ -276,6 +284,34 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"{key}: `{name}` has no keys of its own", remedy=remedy)
         values = inner
     values[last] = value
+
+
+def _put_checked(values: dict[str, Any], key: str, value: Any) -> None:
+    """Put one `--set` in; what is wrong with it is blamed on it and not on the file."""
+    alone: dict[str, Any] = {}
+    _put(alone, key, value)
+    _refuse_unknown(Config, alone, "--set")
+    _convert({"input": "-", **alone}, "--set")
+    _put(values, key, value)
+
+
+def _convert(values: Mapping[str, Any], origin: str) -> Config:
+    try:
+        config = msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {_readable(str(error))}", remedy="correct that value") from error
+    for key, value in _numbers(values):
+        if not math.isfinite(value):
+            raise ConfigError(f"{origin}: `{key}`: {value} is not a number to go by", remedy="write a finite number")
+    return config
+
+
+def _numbers(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{path}{key}.")
+        elif isinstance(value, float):
+            yield f"{path}{key}", value
 
 
 def _with_defaults(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -296,12 +332,31 @@ def _refuse_unknown(section: type[msgspec.Struct], values: Mapping[str, Any], or
     fields = {field.name: field.type for field in msgspec.structs.fields(section)}
     for key, value in values.items():
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            remedy = f"did you mean `{path}{near[0]}`?" if near else "known here: " + ", ".join(fields)
+            near = _nearest(str(key), section, path)
+            remedy = f"did you mean `{near}`?" if near else "known here: " + ", ".join(fields)
             raise ConfigError(f"{origin}: unknown key `{path}{key}`", remedy=remedy)
         inner = fields[key]
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
             _refuse_unknown(inner, value, origin, f"{path}{key}.")
+
+
+def _nearest(key: str, section: type[msgspec.Struct], path: str) -> str | None:
+    """The known key that a misspelt one is most like: one of that name anywhere, or one of its own section, or any."""
+    everywhere = dict(_known_keys(Config))
+    everywhere |= {f"request.params.{name}": name for name in DEFAULT_PARAMS}
+    same = {full: name for full, name in everywhere.items() if name == key}
+    for known in (same, {path + name: name for name in section.__struct_fields__}, everywhere):
+        near = difflib.get_close_matches(key, known.values(), n=1)
+        if near:
+            return next(full for full, name in known.items() if name == near[0])
+    return None
+
+
+def _known_keys(section: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, str]]:
+    for field in msgspec.structs.fields(section):
+        yield path + field.name, field.name
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _known_keys(field.type, f"{path}{field.name}.")
 
 
 def _readable(message: str) -> str:

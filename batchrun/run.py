@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 import uuid
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -28,7 +28,7 @@ from batchrun.engine.pool import Pool
 from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
 from batchrun.engine.watch import Plan, Watch
-from batchrun.errors import BatchrunError, PromptError
+from batchrun.errors import BatchrunError, ConfigError, PromptError, StoreError
 from batchrun.pricing import PriceBook, load_prices
 from batchrun.prompts import Prompts, open_prompts
 from batchrun.prompts.check import Checked, check, refuse_invalid
@@ -97,7 +97,10 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
             tap = requests(prompts, renderer, store, options.limit)
             cause, session = await send(tap, store, config=config, run=run, key=key, watch=watch)
         report = report_on(folder)
-        write_report(folder, report)
+        try:
+            write_report(folder, report)
+        except StoreError as error:
+            cause = cause or error
         sent = session.requests if session else 0
         return Ending(cause=cause, report=report, sent=sent, open_rows=store.open_rows(options.limit))
 
@@ -222,7 +225,14 @@ async def arun(config: Config | Mapping[str, object] | str, *, options: Options 
 
 
 def run(config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:
-    """The same as `arun`, from where no event loop is running."""
+    """The same as `arun`, from where no event loop is running.
+
+    Raises:
+        ConfigError: one is running, as in a notebook: `await batchrun.arun(config)` there.
+    """
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise ConfigError("batchrun.run cannot wait inside a running loop", remedy="await batchrun.arun(config)")
     return asyncio.run(arun(config, options=options))
 
 

@@ -72,7 +72,7 @@ def called(*arguments: object) -> Outcome:
 
 
 def prompts(path: Path, rows: int, *, words: str = "") -> Path:
-    """Write an input of some rows, `q0` to `q…`, and give its path."""
+    """Write an input of some rows, whose prompts begin with `q0`, `q1` and so on, and give its path."""
     lines = [json.dumps({"custom_id": f"c{index}", "prompt": f"q{index} {words}"}) for index in range(rows)]
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -84,7 +84,7 @@ def at(base_url: str, out: object, *more: object) -> list[object]:
 
 
 def asked(ledger: list[dict[str, Any]]) -> list[str]:
-    """Which prompts were charged, in order: `q0`, `q1`, …"""
+    """Which prompts were charged, in order, by their first word."""
     return [line["last_user"].split()[0] for line in ledger]
 
 

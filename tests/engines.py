@@ -150,7 +150,9 @@ class FakeWatch(Watch):
 
 def request(index: int, *, model: str = "m") -> Request:
     """The request of a row."""
-    return Request(index=index, custom_id=f"row-{index}", request_key=f"{index:032x}", api="chat", model=model, body=b"{}")
+    return Request(
+        index=index, custom_id=f"row-{index}", request_key=f"{index:032x}", api="chat", model=model, body=b"{}"
+    )
 
 
 def rows(count: int) -> Generator[Request, None, None]:

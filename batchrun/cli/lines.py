@@ -1,15 +1,65 @@
-"""Lines for people, on stderr: what is said there is always plain text, one thing a line."""
+"""What a command says: data on stdout, talk on stderr; a reader that has left is no reason to end a run."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from batchrun.errors import BatchrunError
+
+_MEANS = {
+    1: "a bug in batchrun; nothing that was kept is lost",
+    2: "nothing was sent",
+    5: "nothing was sent",
+    6: "the disk failed or is full; what was answered before is kept",
+    7: "nothing was sent",
+    8: "the endpoint cannot be used; what was answered is kept",
+}
 
 
 def say(text: str) -> None:
     """Say something on stderr; control characters, which may come from a peer, are shown and not obeyed."""
-    click.echo("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text), err=True)
+    with suppress(OSError):
+        click.echo("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text), err=True)
+
+
+def put(text: str) -> None:
+    """Write data to stdout, as much of it as its reader wants."""
+    try:
+        click.echo(text, nl=not text.endswith("\n"))
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there
+        if not isinstance(error, BrokenPipeError):
+            say(f"warning: stdout: {error.strerror}")
 
 
 def last_line(code: int, why: str, next_command: str) -> None:
     """The last line of a command: its exit code, why, and what to type next."""
-    say(f"exit {code}: {why.splitlines()[0] if why else 'no reason given'}. Next: {next_command or 'see --help'}")
+    say(f"exit {code}: {why.rstrip('.')}. Next: {next_command or 'batchrun --help'}")
+
+
+def refuse(error: BatchrunError) -> int:
+    """Say what cannot be done and what to do about it; returns the exit code."""
+    say(f"error: {error.message}")
+    last_line(error.exit_code, _MEANS[error.exit_code], error.remedy)
+    return error.exit_code
+
+
+def report_bug(error: BaseException) -> int:
+    """Say that this is ours, with all that is needed to find it; returns the exit code."""
+    import traceback
+
+    say("".join(traceback.format_exception(error)).rstrip())
+    last_line(1, _MEANS[1], f"report the lines above, and go on with: {same_command()}")
+    return 1
+
+
+def same_command() -> str:
+    """What was typed, to be typed again."""
+    return shlex.join(["batchrun", *sys.argv[1:]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import time
 from contextlib import suppress
@@ -12,15 +13,17 @@ from tqdm import tqdm
 
 from batchrun.cli.lines import say
 from batchrun.engine.watch import Plan, Status, Watch
+from batchrun.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchrun.types import Record
 
-_BAR_PERIOD_S = 0.25
-_LINE_PERIOD_S = 30.0
-_ROWS_NAMED = 10
+BAR_PERIOD_S = 0.25
+LINE_PERIOD_S = 30.0
+RANGES_NAMED = 200
+_BAR_COLUMNS = len(" ####|100 %")
 
 
 class Progress(Watch):
@@ -30,8 +33,7 @@ class Progress(Watch):
         self._quiet = quiet
         self._bar: tqdm[NoReturn] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._done = self._failed = self._tokens = self._total = 0
-        self._cost_usd = 0.0
+        self._done = self._failed = self._tokens = self._nano_usd = self._total = 0
         self._unpriced = False
         self._began_at = 0.0
 
@@ -39,32 +41,23 @@ class Progress(Watch):
         """Say what is to be sent, what a crash could cost, and what an earlier one may have cost."""
         self._total = plan.open_rows
         if plan.exposed:
-            named = ", ".join(map(str, plan.exposed[:_ROWS_NAMED]))
-            more = f" and {len(plan.exposed) - _ROWS_NAMED:,} more" if len(plan.exposed) > _ROWS_NAMED else ""
-            say(
-                f"warning: an earlier start ended before it could keep everything: up to {len(plan.exposed):,} rows "
-                f"may have been sent already, and be paid for twice: {named}{more} (counted from 0)"
-            )
+            say(_exposure(plan.exposed))
         if self._quiet:
             return
-        kept = plan.rows - plan.open_rows
-        say(f"{plan.folder}: {plan.rows:,} rows, {kept:,} settled or left out, {plan.open_rows:,} to send")
+        kept = f"{plan.rows - plan.open_rows:,} need nothing, " if plan.open_rows < plan.rows else ""
+        say(f"{plan.folder}: {plan.rows:,} rows, {kept}{plan.open_rows:,} to send")
         if plan.open_rows and not plan.simulated:
-            say(
-                f"a crash can make you pay twice for at most {plan.concurrency:,} requests in flight and for the "
-                f"answers of its last {plan.flush_s:g} s"
-            )
+            last = f"{plan.flush_s:g} s of answers"
+            say(f"a crash can make you pay twice for {plan.concurrency:,} requests in flight and {last}, no more")
 
     def begin(self, status: Callable[[], Status]) -> None:
         """Start to show how it goes."""
-        self._began_at = time.monotonic()
+        self._began_at, self._status = time.monotonic(), status
         if self._quiet:
             return
         if sys.stderr.isatty():
-            self._bar = tqdm(
-                total=self._total, unit="row", dynamic_ncols=True, mininterval=_BAR_PERIOD_S, smoothing=0.1
-            )
-        self._task = asyncio.get_running_loop().create_task(self._show(status))
+            self._bar = tqdm(total=self._total, dynamic_ncols=True, bar_format="{desc} {bar}|{percentage:4.0f} %")
+        self._task = asyncio.get_running_loop().create_task(self._show())
 
     def row(self, record: Record) -> None:
         """Count a settled row."""
@@ -72,55 +65,89 @@ class Progress(Watch):
         self._failed += record.error_type is not None
         self._tokens += record.completion_tokens or 0
         if record.cost_usd is not None:
-            self._cost_usd += record.cost_usd
+            self._nano_usd += round(record.cost_usd * 1e9)
         elif record.error_type is None:
             self._unpriced = True
 
     def stopping(self, cause: BaseException, in_flight: int) -> None:
         """Say that the run is ending, and what it waits for."""
-        if not self._quiet:
-            self._above_the_bar(f"stopping: {cause}; waiting for {in_flight:,} in flight (Ctrl-C again: leave them)")
+        if self._quiet or not in_flight:
+            return
+        if self._bar is not None:
+            self._bar.clear()
+        why = f"{cause}: " if isinstance(cause, Interrupted) else "stopping: "
+        say(f"{why}waiting for {in_flight:,} in flight (Ctrl-C again: leave them)")
 
     def end(self) -> None:
-        """Take the bar down."""
+        """Leave the bar as it stands at the end."""
         if self._task:
             self._task.cancel()
         if self._bar is not None:
-            self._bar.update(self._done - self._bar.n)
-            self._bar.close()
+            with suppress(OSError):
+                self._draw(self._bar)
+                self._bar.close()
 
-    async def _show(self, status: Callable[[], Status]) -> None:
-        with suppress(asyncio.CancelledError):
+    async def _show(self) -> None:
+        with suppress(asyncio.CancelledError, OSError):  # a terminal that is gone must not end the run
             while True:
                 if self._bar is not None:
-                    self._bar.set_postfix_str(self._facts(status()), refresh=False)
-                    self._bar.update(self._done - self._bar.n)
-                    self._bar.refresh()
-                    await asyncio.sleep(_BAR_PERIOD_S)
+                    self._draw(self._bar)
+                    await asyncio.sleep(BAR_PERIOD_S)
                 else:
-                    await asyncio.sleep(_LINE_PERIOD_S)
-                    say(self._line(status()))
+                    await asyncio.sleep(LINE_PERIOD_S)
+                    say(self.line())
 
-    def _facts(self, status: Status) -> str:
+    def _draw(self, bar: tqdm[NoReturn]) -> None:
+        bar.n = self._done
+        bar.set_description_str(self.line(shutil.get_terminal_size().columns - _BAR_COLUMNS), refresh=False)
+        bar.refresh()
+
+    def line(self, room: int = 1000) -> str:
+        """How it stands; the facts that matter less are left out where there is no room for them."""
+        status = self._status()
         elapsed_s = max(time.monotonic() - self._began_at, 0.001)
-        facts = [
-            f"{self._failed:,} failed",
-            f"{status.in_flight:,} in flight",
-            f"{self._tokens / elapsed_s:,.0f} tok/s",
-        ]
+        line = ", ".join(
+            [
+                f"{self._done:,}/{self._total:,}",
+                f"{self._failed:,} failed",
+                f"{status.in_flight:,} in flight",
+                f"{self._tokens / elapsed_s:,.0f} tok/s",
+                self._cost(),
+            ]
+        )
+        more = [f"oldest {status.oldest_s:,.0f} s"]
         if status.throttled:
-            facts.append(f"{status.throttled:,} throttled")
-        facts.append("unpriced" if self._unpriced and not self._cost_usd else f"${self._cost_usd:.4f}")
-        return ", ".join(facts)
+            more.insert(0, f"{status.throttled:,} throttled")
+        if self._done:
+            left_s = (self._total - self._done) * elapsed_s / self._done
+            more.insert(0, f"{tqdm.format_interval(left_s)} left")
+        for fact in more:
+            if len(line) + len(", ") + len(fact) <= room:
+                line += f", {fact}"
+        return line
 
-    def _line(self, status: Status) -> str:
-        elapsed_s = max(time.monotonic() - self._began_at, 0.001)
-        rate = self._done / elapsed_s
-        left = f"{(self._total - self._done) / rate:,.0f} s left" if rate else "no row yet"
-        oldest = f"oldest {status.oldest_s:,.0f} s"
-        return f"{self._done:,}/{self._total:,} rows, {left}, {oldest}, {self._facts(status)}"
+    def _cost(self) -> str:
+        """What is known of the cost; a plus says that there is more which is not."""
+        if self._unpriced and not self._nano_usd:
+            return "cost unknown"
+        usd = self._nano_usd / 1e9
+        return f"${usd:,.{2 if usd >= 1 else 4}f}{'+' if self._unpriced else ''}"
 
-    def _above_the_bar(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.clear()
-        say(text)
+
+def _exposure(rows: list[int]) -> str:
+    return (
+        f"warning: an earlier start was cut off: up to {len(rows):,} rows may have been sent already, and be paid for "
+        f"twice: {ranges(rows)} (counted from 0)"
+    )
+
+
+def ranges(rows: list[int]) -> str:
+    """Sorted numbers, runs of them as `3-7`; of very many runs the first."""
+    runs: list[list[int]] = []
+    for row in rows:
+        if runs and runs[-1][1] == row - 1:
+            runs[-1][1] = row
+        else:
+            runs.append([row, row])
+    named = [f"{first}-{last}" if last > first else str(first) for first, last in runs[:RANGES_NAMED]]
+    return ", ".join(named) + (", ..." if len(runs) > RANGES_NAMED else "")

@@ -6,15 +6,25 @@ from pathlib import Path
 
 import click
 
+from batchrun.cli.lines import put
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN"})
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_REPORT"})
 @click.argument("out", metavar="OUT")
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True, help="Form."
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    envvar="BATCHRUN_REPORT_FORMAT",
+    help="For people, programs, or a page.",
 )
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is stdout.")
 def report(*, out: str, form: str, output: str) -> None:
-    """Report on the run folder OUT, at any time, also while the run is going on.
+    """Report on the run folder OUT: rows, failures, tokens, cost, latency.
+
+    It needs nothing but the folder, and works while the run is still going on.
 
     \b
     Example:
@@ -32,7 +42,7 @@ def report(*, out: str, form: str, output: str) -> None:
     else:
         text = to_markdown(found) if form == "markdown" else to_text(found, width=terminal_width())
     if output == "-":
-        click.echo(text, nl=not text.endswith("\n"))
+        put(text)
     else:
         try:
             Path(output).write_text(text, encoding="utf-8")

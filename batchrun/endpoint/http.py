@@ -188,6 +188,7 @@ class HttpEndpoint:
     async def _read(self, response: aiohttp.ClientResponse, pieces: list[bytes], deadline: Deadline) -> None:
         room = MOST_BODY_BYTES if is_success(response.status) else MOST_ERROR_BYTES
         async for piece in response.content.iter_any():
+            pieces.append(piece)
             room -= len(piece)
             if room < 0:
                 raise Ambiguous(
@@ -195,7 +196,6 @@ class HttpEndpoint:
                     error_type="response_too_large",
                     status_code=response.status,
                 )
-            pieces.append(piece)
             deadline.moved(self._timeouts.idle_s)
 
     def _answer(self, response: aiohttp.ClientResponse, content: bytes, sending: _Sending) -> Answer:

@@ -3,7 +3,9 @@
 Theory of operation. The ceiling starts at what the user allows (above 64 it gets there by slow start: one more for
 each success). A 429 or 503 halves it, at most once per cooldown, and only if the request was sent after the last cut:
 the rest of a burst that met the same wall says nothing new. After the first cut it grows by one for every 32
-successes sent since, while it is the ceiling that binds. Latency is no signal: long answers are not congestion.
+successes sent since. It only grows while at least half of it is in use (answers come in batches, so that a ceiling
+that binds is not always full); otherwise it is not the ceiling that binds, and a success says nothing about it.
+Latency is no signal: long answers are not congestion.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class Ceiling:
 
     def succeeded(self, sent_at: float, in_flight: int) -> None:
         """A request sent at `sent_at` was answered, while `in_flight` were out (itself included)."""
-        if self._value >= self._maximum or in_flight < self.limit:
+        if self._value >= self._maximum or 2 * in_flight < self.limit:
             return
         if self._cut_at is None:
             self._value += 1.0

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from batchrun.engine.limits import Closed, Turnstile
+from batchrun.engine.records import attempt_of, record_of
 from batchrun.engine.retry import Again, EndRun, Tally, judge
 from batchrun.errors import Ambiguous, EndpointError, NotSent, Throttled
-from batchrun.pricing import cost_nano_usd
-from batchrun.types import Attempt, Completion, Record, Request, Usage
+from batchrun.types import Attempt, Completion, Record, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchrun.config import Config
-    from batchrun.errors import PromptError
     from batchrun.pricing import Price
 
-MOST_LOGGED_ATTEMPTS = 50
-MESSAGE_CHARS = 1000
-RESPONSE_HEAD_CHARS = 2048
 _AMBIGUOUS_SHARE = 0.05
 
 
 class Endpoint(Protocol):
     """What the engine needs of an endpoint."""
 
-    async def complete(self, request: Request) -> Completion:
-        """Send one request and return its completion; raises EndpointError where there is none."""
+    async def complete(self, request: Request, *, within_s: float) -> Completion:
+        """Send one request and return its completion; raises EndpointError where there is none in that time."""
         ...
 
 
@@ -41,8 +39,21 @@ class Counts(msgspec.Struct):
     requests: int = 0
     throttled: int = 0
     ambiguous_retries: int = 0
-    answered: int = 0
     succeeded: int = 0
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """How far a request has got. `started_at` is the time of day in microseconds, the other times are the loop's."""
+
+    request: Request
+    taken_at: float
+    queued_s: float | None = None
+    ends_at: float = math.inf
+    sent_at: float = 0.0
+    started_at: int = 0
+    latency_s: float = 0.0
+    tally: Tally = msgspec.field(default_factory=Tally)
+    log: list[Attempt] = []
 
 
 class Hopeless(Exception):
@@ -65,13 +76,16 @@ class Fulfiller:
         rows: int,
         price_for: Callable[[str], Price | None],
     ) -> None:
-        self._endpoint, self._turnstile, self._config, self._price_for = endpoint, turnstile, config, price_for
+        self._endpoint, self._turnstile, self._config = endpoint, turnstile, config
+        self._price_for = functools.cache(price_for)
         self._loop = asyncio.get_running_loop()
         self._most_ambiguous_retries = max(config.limits.concurrency, int(rows * _AMBIGUOUS_SHARE))
         self._began_at = self._loop.time()
+        self._reached = False
         self.counts = Counts()
         self.sending: dict[int, float] = {}
-        self.last_progress_at = self._began_at
+        self.unanswered_since: float | None = None
+        """When the endpoint was first asked after it last gave an answer of any kind but "wait"; None if it was not."""
 
     async def fulfil(self, request: Request) -> Record | None:
         """Try a request until there is a record of it; None if the run ends before that.
@@ -79,71 +93,77 @@ class Fulfiller:
         Raises:
             Hopeless: what came back will come back for every row.
         """
-        taken_at = self._loop.time()
-        log: list[Attempt] = []
-        tally = Tally()
-        queued_s: float | None = None
-        while True:
-            try:
-                await self._turnstile.enter()
-            except Closed:
-                return None
-            sent_at, started_at = self._loop.time(), time.time_ns() // 1000
-            if queued_s is None:
-                queued_s = sent_at - taken_at
-            answer = await self._attempt(request, sent_at)
-            if isinstance(answer, Completion):
-                return self._success(request, answer, log, queued_s, started_at)
-            self._count(answer, tally, sent_at)
-            latency_s = self._loop.time() - sent_at
-            wait_s = self._next_wait(answer, tally, deadline=taken_at + self._config.timeouts.row_s)
-            if wait_s is None:
-                return self._failure(
-                    request, answer, log, queued_s=queued_s, started_at=started_at, latency_s=latency_s
-                )
-            log.append(self._logged(request, answer, len(log) + 1, started_at=started_at, latency_s=latency_s))
-            try:
-                await self._turnstile.sleep(wait_s)
-            except Closed:
-                return None
-
-    async def _attempt(self, request: Request, sent_at: float) -> Completion | EndpointError:
-        """One try; a cancelled one stays in `sending`: it may be charged."""
-        self.sending[request.index] = sent_at
-        self.counts.requests += 1
-        answer: Completion | EndpointError
+        row = Row(request=request, taken_at=self._loop.time())
         try:
-            answer = await self._endpoint.complete(request)
-            self._turnstile.ceiling.succeeded(sent_at, self._turnstile.in_flight)
+            while True:
+                await self._enter(row)
+                outcome = await self._attempt(row)
+                if isinstance(outcome, Completion):
+                    self.counts.succeeded += 1
+                    break
+                wait_s = self._next_wait(outcome, row)
+                if wait_s is None:
+                    break
+                row.log.append(attempt_of(row, outcome, self._price_for(request.model)))
+                await self._turnstile.sleep(wait_s)
+        except Closed:
+            return None
+        keep_response = self._config.store.keep_response
+        return record_of(row, outcome, self._price_for(request.model), keep_response=keep_response)
+
+    async def _enter(self, row: Row) -> None:
+        """Pass the turnstile. The row's deadline begins with its first sending; waiting for a place counts nowhere."""
+        came_at = self._loop.time()
+        await self._turnstile.enter()
+        row.sent_at, row.started_at = self._loop.time(), time.time_ns() // 1000
+        if row.queued_s is None:
+            row.queued_s = row.sent_at - row.taken_at
+            row.ends_at = row.sent_at + self._config.timeouts.row_s
+        else:
+            row.ends_at += row.sent_at - came_at
+
+    async def _attempt(self, row: Row) -> Completion | EndpointError:
+        """One try; a cancelled one stays in `sending`: it may be charged."""
+        self.sending[row.request.index] = row.sent_at
+        self.counts.requests += 1
+        if self.unanswered_since is None:
+            self.unanswered_since = row.sent_at
+        outcome: Completion | EndpointError
+        try:
+            outcome = await self._endpoint.complete(row.request, within_s=row.ends_at - row.sent_at)
+            self._reached = True
+            self._turnstile.ceiling.succeeded(row.sent_at, self._turnstile.in_flight)
         except EndpointError as error:
-            answer = error
+            outcome = error
+            self._learn_from(error, row)
         finally:
             self._turnstile.leave()
-        del self.sending[request.index]
-        return answer
+        del self.sending[row.request.index]
+        if outcome.status_code is not None and not isinstance(outcome, Throttled):
+            self.unanswered_since = self._loop.time() if self.sending else None
+        row.latency_s = self._loop.time() - row.sent_at
+        return outcome
 
-    def _count(self, error: EndpointError, tally: Tally, sent_at: float) -> None:
+    def _learn_from(self, error: EndpointError, row: Row) -> None:
         if isinstance(error, NotSent):
-            tally.not_sent += 1
+            row.tally.not_sent += 1
             return
-        self.counts.answered += error.status_code is not None
+        self._reached = True
         if isinstance(error, Throttled):
-            tally.throttled += 1
+            row.tally.throttled += 1
             self.counts.throttled += 1
-            self._turnstile.ceiling.throttled(sent_at, self._loop.time())
+            self._turnstile.ceiling.throttled(row.sent_at, self._loop.time())
             if error.retry_after_s is not None:
                 self._turnstile.pause(min(error.retry_after_s, self._config.retry.max_wait_s))
         elif isinstance(error, Ambiguous):
-            tally.ambiguous += 1
+            row.tally.ambiguous += 1
 
-    def _next_wait(self, error: EndpointError, tally: Tally, *, deadline: float) -> float | None:
+    def _next_wait(self, error: EndpointError, row: Row) -> float | None:
         """How long to wait before the next try, None if there is none; raises Hopeless."""
-        verdict = judge(error, tally, self._config.retry, any_succeeded=self.counts.succeeded > 0)
-        waited_s = self._loop.time() - self._began_at
-        nobody_there = isinstance(error, NotSent) and not self.counts.answered and not self.counts.succeeded
-        if isinstance(verdict, EndRun) or (nobody_there and waited_s >= self._config.timeouts.connect_s):
+        verdict = judge(error, row.tally, self._config.retry, any_succeeded=self.counts.succeeded > 0)
+        if isinstance(verdict, EndRun) or (isinstance(error, NotSent) and self._nobody_is_there()):
             raise Hopeless(error)
-        if not isinstance(verdict, Again) or self._loop.time() + verdict.wait_s > deadline:
+        if not isinstance(verdict, Again) or self._loop.time() + verdict.wait_s > row.ends_at:
             return None
         if isinstance(error, Ambiguous):
             if self.counts.ambiguous_retries >= self._most_ambiguous_retries:
@@ -151,139 +171,7 @@ class Fulfiller:
             self.counts.ambiguous_retries += 1
         return verdict.wait_s
 
-    def _success(
-        self, request: Request, done: Completion, log: list[Attempt], queued_s: float, started_at: int
-    ) -> Record:
-        self.counts.succeeded += 1
-        self.last_progress_at = self._loop.time()
-        usage = done.usage or _NO_USAGE
-        return Record(
-            index=request.index,
-            custom_id=request.custom_id,
-            request_key=request.request_key,
-            requested_model=request.model,
-            model=done.model,
-            content=done.content,
-            reasoning_content=done.reasoning_content,
-            refusal=done.refusal,
-            tool_calls=done.tool_calls,
-            choices=done.choices,
-            logprobs=done.logprobs,
-            embedding=done.embedding,
-            finish_reason=done.finish_reason,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            total_tokens=usage.total_tokens,
-            usage_source="endpoint" if done.usage else "missing",
-            cost_usd=_total_usd(self._cost_usd(request, done.usage), log),
-            input=request.input,
-            attempts=len(log) + 1,
-            attempt_log=_log_text(log),
-            queued_s=queued_s,
-            latency_s=done.latency_s,
-            ttft_s=done.ttft_s,
-            ttfvt_s=done.ttfvt_s,
-            itl_mean_s=done.itl_mean_s,
-            itl_p99_s=done.itl_p99_s,
-            server_ttft_s=done.server_ttft_s,
-            server_processing_s=done.server_processing_s,
-            perf_metrics=done.perf_metrics,
-            status_code=done.status_code,
-            request_id=done.request_id,
-            started_at=started_at,
-            finished_at=time.time_ns() // 1000,
-            response=done.response if self._config.store.keep_response else None,
-        )
-
-    def _failure(
-        self,
-        request: Request,
-        error: EndpointError,
-        log: list[Attempt],
-        *,
-        queued_s: float,
-        started_at: int,
-        latency_s: float,
-    ) -> Record:
-        if not isinstance(error, NotSent | Throttled):
-            self.last_progress_at = self._loop.time()
-        usage = error.usage or _NO_USAGE
-        return Record(
-            index=request.index,
-            custom_id=request.custom_id,
-            request_key=request.request_key,
-            requested_model=request.model,
-            error_type=error.error_type,
-            error_code=error.error_code,
-            error_message=error.message[:MESSAGE_CHARS] or type(error).__name__,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            total_tokens=usage.total_tokens,
-            usage_source="endpoint" if error.usage else "missing",
-            cost_usd=_total_usd(self._cost_usd(request, error.usage), log),
-            input=request.input,
-            attempts=len(log) + 1,
-            attempt_log=_log_text(log),
-            queued_s=queued_s,
-            latency_s=latency_s,
-            status_code=error.status_code,
-            request_id=error.request_id,
-            started_at=started_at,
-            finished_at=time.time_ns() // 1000,
-            response=error.response[:RESPONSE_HEAD_CHARS] if error.response else None,
-        )
-
-    def _logged(
-        self, request: Request, error: EndpointError, number: int, *, started_at: int, latency_s: float
-    ) -> Attempt:
-        return Attempt(
-            number=number,
-            started_at=started_at,
-            latency_s=latency_s,
-            error_type=error.error_type,
-            error_code=error.error_code,
-            error_message=error.message[:MESSAGE_CHARS] or type(error).__name__,
-            status_code=error.status_code,
-            request_id=error.request_id,
-            retry_after_s=error.retry_after_s,
-            usage=error.usage,
-            cost_usd=self._cost_usd(request, error.usage),
-        )
-
-    def _cost_usd(self, request: Request, usage: Usage | None) -> float | None:
-        nano_usd = cost_nano_usd(usage, self._price_for(request.model)) if usage else None
-        return None if nano_usd is None else nano_usd / 1e9
-
-
-_NO_USAGE = Usage()
-
-
-def invalid_record(error: PromptError) -> Record:
-    """The record of a row that could not be sent."""
-    now = time.time_ns() // 1000
-    index = error.index or 0
-    return Record(
-        index=index,
-        custom_id=error.custom_id or f"row-{index}",
-        error_type="input_invalid",
-        error_message=error.message[:MESSAGE_CHARS],
-        started_at=now,
-        finished_at=now,
-    )
-
-
-def _total_usd(last_usd: float | None, log: list[Attempt]) -> float | None:
-    """What all attempts of a row cost together, in whole nano-dollars; None if nothing of it is known."""
-    costs = [round(cost * 1e9) for cost in (last_usd, *(attempt.cost_usd for attempt in log)) if cost is not None]
-    return sum(costs) / 1e9 if costs else None
-
-
-def _log_text(log: list[Attempt]) -> str | None:
-    """The attempts before the last as JSON text; of a very long story the beginning and the end."""
-    if len(log) > MOST_LOGGED_ATTEMPTS:
-        log = log[: MOST_LOGGED_ATTEMPTS // 2] + log[-MOST_LOGGED_ATTEMPTS // 2 :]
-    return msgspec.json.encode(log).decode() if log else None
+    def _nobody_is_there(self) -> bool:
+        """Whether no connection has come about for as long as one may take."""
+        waited_s = self._loop.time() - self._began_at
+        return not self._reached and waited_s >= self._config.timeouts.connect_s

@@ -89,8 +89,8 @@ class Pool:
     async def run(self) -> None:
         """Return when the tap is dry, or closed and nothing is in flight any more; `cause` says which."""
         pulse = asyncio.create_task(self._pulse())
-        self._watch.begin(self.status)
         try:
+            self._watch.begin(self.status)
             async with asyncio.TaskGroup() as group:
                 self._workers = [group.create_task(self._work()) for _ in range(self._concurrency)]
         finally:
@@ -123,16 +123,17 @@ class Pool:
             self.stop(error)
 
     async def _pulse(self) -> None:
-        """Measure how late our own loop is, and end a run in which nothing moves."""
+        """Measure how late our own loop is, and end a run that nobody answers."""
         while True:
             before = self._loop.time()
             await asyncio.sleep(_LAG_PERIOD_S)
             now = self._loop.time()
             self.lag.add(now - before - _LAG_PERIOD_S)
-            if now - self._fulfiller.last_progress_at > self._stall_s and self.cause is None:
+            since = self._fulfiller.unanswered_since
+            if since is not None and now - since > self._stall_s and self.cause is None:
                 self.stop(
                     EndpointUnusable(
-                        f"no row was answered for {self._stall_s:g} s",
+                        f"the endpoint has not answered for {self._stall_s:g} s",
                         error_type="timed_out",
                         remedy="see whether the endpoint is up, then run the same command again; nothing kept is lost",
                     ),

@@ -46,14 +46,14 @@ def judge(error: EndpointError, tally: Tally, config: RetryConfig, *, any_succee
 
     A 404 ends the run only while no row has succeeded: afterwards it is one row's wrong model.
     """
-    if isinstance(error, EndpointUnusable) and not (error.error_type == "not_found" and any_succeeded):
-        return EndRun()
+    if isinstance(error, EndpointUnusable):
+        return GiveUp() if any_succeeded and _may_be_one_rows(error) else EndRun()
     if isinstance(error, NotSent):
         return Again(backoff_s(tally.not_sent, TRANSIENT_BASE_S))
     if isinstance(error, Throttled):
-        return _after_throttling(error, tally, config)
+        return _after(error, backoff_s(tally.throttled, THROTTLED_BASE_S), config)
     if isinstance(error, Ambiguous) and tally.ambiguous < config.max_attempts:
-        return Again(max(backoff_s(tally.ambiguous, TRANSIENT_BASE_S), error.retry_after_s or 0.0))
+        return _after(error, backoff_s(tally.ambiguous, TRANSIENT_BASE_S), config)
     return GiveUp()
 
 
@@ -62,10 +62,12 @@ def backoff_s(times: int, base_s: float) -> float:
     return random.uniform(0, min(CAP_S, base_s * 2 ** min(times - 1, _MOST_DOUBLINGS)))
 
 
-def _after_throttling(error: Throttled, tally: Tally, config: RetryConfig) -> Verdict:
-    wait_s = backoff_s(tally.throttled, THROTTLED_BASE_S)
-    if error.retry_after_s is None:
-        return Again(wait_s)
-    if error.retry_after_s > config.max_wait_s:
-        return GiveUp()
-    return Again(error.retry_after_s + wait_s)
+def _after(error: EndpointError, jitter_s: float, config: RetryConfig) -> Verdict:
+    """A Retry-After is a floor with the jitter on top of it; nobody waits for hours."""
+    floor_s = error.retry_after_s or 0.0
+    return GiveUp() if floor_s > config.max_wait_s else Again(floor_s + jitter_s)
+
+
+def _may_be_one_rows(error: EndpointUnusable) -> bool:
+    redirected = error.status_code is not None and 300 <= error.status_code < 400  # noqa: PLR2004
+    return error.error_type == "not_found" and not redirected

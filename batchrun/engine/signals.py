@@ -37,7 +37,7 @@ def stopped_by_signals(pool: Pool) -> Iterator[None]:
     def restore() -> None:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
     for number in watched:
         loop.add_signal_handler(number, stop, number)

@@ -1,0 +1,113 @@
+"""What is kept of a row: one record, of its completion or of the error that it ended with."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from batchrun.pricing import cost_nano_usd
+from batchrun.types import Attempt, Completion, Record, Usage
+
+if TYPE_CHECKING:
+    from batchrun.engine.attempts import Row
+    from batchrun.errors import EndpointError, PromptError
+    from batchrun.pricing import Price
+
+MOST_LOGGED_ATTEMPTS = 50
+MESSAGE_CHARS = 1000
+RESPONSE_HEAD_CHARS = 2048
+_NO_USAGE = Usage()
+_ANSWERED = [name for name in Completion.__struct_fields__ if name not in {"usage", "response"}]
+
+
+def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None, *, keep_response: bool) -> Record:
+    """The record of a row whose last attempt had this outcome; its cost is that of all attempts."""
+    usage = outcome.usage or _NO_USAGE
+    last_usd = cost_usd(outcome.usage, price)
+    ended: dict[str, Any]
+    if isinstance(outcome, Completion):
+        ended = {name: getattr(outcome, name) for name in _ANSWERED}
+        response = outcome.response if keep_response else None
+    else:
+        ended = {**_error_fields(outcome), "latency_s": row.latency_s}
+        response = outcome.response[:RESPONSE_HEAD_CHARS] if outcome.response else None
+    return Record(
+        index=row.request.index,
+        custom_id=row.request.custom_id,
+        request_key=row.request.request_key,
+        requested_model=row.request.model,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        total_tokens=usage.total_tokens,
+        usage_source="endpoint" if outcome.usage else "missing",
+        cost_usd=_sum_usd(last_usd, *(attempt.cost_usd for attempt in row.log)),
+        input=row.request.input,
+        attempts=len(row.log) + 1,
+        attempt_log=_log_text(row.log),
+        queued_s=row.queued_s,
+        started_at=row.started_at,
+        finished_at=time.time_ns() // 1000,
+        response=response,
+        **ended,
+    )
+
+
+def attempt_of(row: Row, error: EndpointError, price: Price | None) -> Attempt:
+    """What is kept of an attempt that another one follows."""
+    return Attempt(
+        number=len(row.log) + 1,
+        started_at=row.started_at,
+        latency_s=row.latency_s,
+        retry_after_s=error.retry_after_s,
+        usage=error.usage,
+        cost_usd=cost_usd(error.usage, price),
+        **_error_fields(error),
+    )
+
+
+def invalid_record(error: PromptError) -> Record:
+    """The record of a row that could not be sent."""
+    now = time.time_ns() // 1000
+    index = error.index or 0
+    return Record(
+        index=index,
+        custom_id=error.custom_id or f"row-{index}",
+        error_type="input_invalid",
+        error_message=error.message[:MESSAGE_CHARS],
+        started_at=now,
+        finished_at=now,
+    )
+
+
+def cost_usd(usage: Usage | None, price: Price | None) -> float | None:
+    """What a usage costs, in whole nano-dollars; None where usage or price is unknown."""
+    nano_usd = cost_nano_usd(usage, price) if usage else None
+    return None if nano_usd is None else nano_usd / 1e9
+
+
+def _error_fields(error: EndpointError) -> dict[str, Any]:
+    return {
+        "error_type": error.error_type,
+        "error_code": error.error_code,
+        "error_message": error.message[:MESSAGE_CHARS] or type(error).__name__,
+        "status_code": error.status_code,
+        "request_id": error.request_id,
+    }
+
+
+def _sum_usd(*costs_usd: float | None) -> float | None:
+    """A sum in whole nano-dollars; None if nothing of it is known."""
+    known = [round(usd * 1e9) for usd in costs_usd if usd is not None]
+    return sum(known) / 1e9 if known else None
+
+
+def _log_text(log: list[Attempt]) -> str | None:
+    """The attempts before the last as JSON text; of a very long story the beginning and the end."""
+    if len(log) > MOST_LOGGED_ATTEMPTS:
+        half = MOST_LOGGED_ATTEMPTS // 2
+        log = log[:half] + log[-half:]
+    return msgspec.json.encode(log).decode() if log else None

@@ -1,0 +1,156 @@
+"""What a user sees: help, the bar on a terminal, the lines without one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from importlib import import_module
+
+import pytest
+from commands import BATCHRUN, END_S, at, called, prompts
+from servers import ROOT, simulated
+
+from batchrun.cli import batchrun as group
+from batchrun.cli.lines import put, say
+from batchrun.cli.progress import Progress, ranges
+from batchrun.engine.watch import Plan, Status
+from batchrun.types import Record
+
+HEAVY = {"aiohttp", "pyarrow", "pandas", "numpy", "yaml", "jinja2", "tqdm", "asyncio"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "-h"], ["report", "--help"], ["simulate", "-h"]])
+def test_help_costs_nothing(arguments):
+    """It is on stdout, with an example, exits with 0, and imports nothing heavy."""
+    code = (
+        f"import sys; sys.argv = ['batchrun', *{arguments}]\n"
+        "from batchrun.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print(*sys.modules, file=sys.stderr); sys.exit(end.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "Example" in done.stdout
+    assert set(done.stderr.split()) & HEAVY == set()
+
+
+def test_every_line_of_help_fits_a_terminal():
+    """Eighty columns, apart from examples that are to be copied whole."""
+    for name in [[], *([name] for name in group.commands)]:
+        lines = called(*name, "-h").out.splitlines()
+        assert [line for line in lines if len(line) > 80 and "batchrun run" not in line] == []
+
+
+def test_no_command_is_a_question():
+    """`batchrun` alone shows its commands, on stderr, and says which to begin with."""
+    ended = called()
+    assert (ended.code, ended.out) == (2, "")
+    assert "Commands:" in ended.err
+    assert ended.last == "exit 2: no command is named. Next: batchrun run --help"
+
+
+def test_a_bug_is_ours_and_says_so(monkeypatch):
+    """Whatever is raised, the last line is there, with exit code 1 and what to do."""
+    module = import_module("batchrun.cli.run")
+
+    def broken(_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(module, "_threshold", broken)
+    ended = called("run", "in.jsonl")
+    assert ended.code == 1
+    assert "RuntimeError: broken" in ended.err
+    assert ended.last.startswith(
+        "exit 1: a bug in batchrun; nothing that was kept is lost. Next: report the lines above"
+    )
+
+
+def test_what_a_peer_sends_is_not_obeyed(capsys):
+    """Escapes are shown, so that an answer cannot paint the terminal."""
+    say("\x1b[2Jgone\r\u202etxt")
+    assert capsys.readouterr().err == "\\x1b[2Jgone\\x0d\\x202etxt\n"
+
+
+def test_data_ends_with_one_newline(capsys):
+    """Whether it brought one or not."""
+    put("a")
+    put("b\n")
+    assert capsys.readouterr().out == "a\nb\n"
+
+
+def progress(*, done=3, total=200, in_flight=32, throttled=0, cost_usd=0.001):
+    """A view of a run in which some rows are done."""
+    shown = Progress(quiet=True)
+    plan = {"folder": "out", "concurrency": 9, "flush_s": 0.05, "simulated": True, "exposed": []}
+    shown.plan(Plan(rows=total, open_rows=total, **plan))
+    shown.begin(lambda: Status(in_flight=in_flight, ceiling=64, oldest_s=2.4, throttled=throttled))
+    for index in range(done):
+        shown.row(Record(index=index, custom_id=str(index), completion_tokens=5, cost_usd=cost_usd))
+    return shown
+
+
+def test_a_line_says_how_it_stands():
+    """Done, failed, in flight, tokens, cost; then the time left, throttled requests, the age of the oldest."""
+    shown = progress(throttled=7)
+    shown.row(Record(index=9, custom_id="9", error_type="server_error"))
+    line = re.sub(r"[\d,]+ tok/s", "N tok/s", shown.line())
+    line = re.sub(r"[\d:]+ left", "T left", line)
+    assert line == "4/200, 1 failed, 32 in flight, N tok/s, $0.0030, T left, 7 throttled, oldest 2 s"
+
+
+def test_unknown_cost_is_not_zero():
+    """A model without a price is said to have none, and a sum that lacks some rows has a plus."""
+    assert "cost unknown" in progress(cost_usd=None).line()
+    shown = progress()
+    shown.row(Record(index=9, custom_id="9"))
+    assert "$0.0030+" in shown.line()
+
+
+def test_a_narrow_terminal_keeps_what_matters():
+    """The line gives up what matters less."""
+    line = progress(throttled=7).line(60)
+    assert "$0.0030" in line
+    assert "oldest" not in line
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [([], ""), ([3], "3"), ([3, 4], "3-4"), ([0, 2, 3, 4, 9], "0, 2-4, 9"), (list(range(0, 1000, 2)), ", ...")],
+)
+def test_rows_are_named_in_ranges(rows, text):
+    """Sorted numbers are told in as few words as they need."""
+    assert ranges(rows).endswith(text)
+    assert len(ranges(rows)) < 2000
+
+
+def test_the_bar_never_breaks_a_line(tmp_path):
+    """On a terminal the bar stays on one line of it and shows all that matters; it is redrawn, not repeated."""
+    with simulated({"latency": {"ttft_s": 0.2, "per_token_s": 0, "sigma": 0}}) as server:
+        arguments = at(server.base_url, tmp_path / "out", "-c", 2)
+        command = [*BATCHRUN, "run", str(prompts(tmp_path / "in.jsonl", 10)), *map(str, arguments)]
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=theirs, cwd=ROOT, env={**environment, "TERM": "xterm"}
+        ) as process:
+            os.close(theirs)
+            seen = b""
+            try:
+                while piece := os.read(ours, 4096):
+                    seen += piece
+            except OSError:  # how Linux says that the other end is closed
+                pass
+            assert process.wait(END_S) == 0
+        os.close(ours)
+    drawn = [text for text in re.split(r"[\r\n]+", seen.decode()) if "tok/s" in text]
+    assert len(drawn) > 3
+    assert max(map(len, drawn)) <= 80
+    assert re.match(r"10/10, 0 failed, 0 in flight, [\d,]+ tok/s, \$0\.0\d+, 00:00 left", drawn[-1])
+    assert drawn[-1].rstrip().endswith("| 100 %")
+    assert "\x1b[" not in drawn[-1]
