@@ -5,27 +5,27 @@ The Structs below are the reference: their fields are the keys of a configuratio
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta
 
+from batchrun._keys import readable, refuse_unknown
+from batchrun._yaml import parse_yaml, read_keys
+from batchrun.address import SIMULATED, is_fireworks, normal_base_url
 from batchrun.errors import ConfigError
 from batchrun.types import Api
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-SIMULATED = "simulated"
 DEFAULT_PARAMS: dict[str, Any] = {"max_tokens": 512, "temperature": 0}
+_PARAM_KEYS = {f"request.params.{name}": name for name in DEFAULT_PARAMS}
 
 Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(ge=1)]
@@ -47,7 +47,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def is_fireworks(self) -> bool:
         """Whether Fireworks itself answers."""
-        return _is_fireworks(self.base_url)
+        return is_fireworks(self.base_url)
 
 
 class RequestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,7 +128,7 @@ def load_config(
     Raises:
         ConfigError: the file cannot be read, or a key or value is not one of ours.
     """
-    values = _read(path) if path else {}
+    values = read_keys(path) if path else {}
     for key, value in (overrides or {}).items():
         if value is not None:
             _put(values, key, value)
@@ -136,7 +136,7 @@ def load_config(
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {text!r}: not KEY=VALUE", remedy="write e.g. --set limits.concurrency=32")
-        _put_checked(values, key.strip(), _yaml(value, "--set " + key))
+        _put_checked(values, key.strip(), parse_yaml(value, "--set " + key))
     return check_config(values, origin=path or "configuration")
 
 
@@ -168,34 +168,6 @@ def merge_params(params: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def normal_base_url(text: str) -> str:
-    """The one spelling of a base URL: no trailing slash, no API path, a version segment (`/v1` where none is given).
-
-    >>> normal_base_url("http://localhost:8000/")
-    'http://localhost:8000/v1'
-    >>> normal_base_url("https://api.fireworks.ai/inference/v1/chat/completions")
-    'https://api.fireworks.ai/inference/v1'
-    """
-    text = text.strip()
-    if text == SIMULATED:
-        return text
-    parts = urlsplit(text if _host(text) else "")
-    if parts.scheme not in {"http", "https"} or re.search(r"\s", text):
-        raise ConfigError(
-            f"endpoint.base_url {text!r} is not an http(s) URL",
-            remedy="write e.g. https://api.fireworks.ai/inference/v1, http://localhost:8000/v1, or simulated",
-        )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ConfigError(
-            "endpoint.base_url has a user, a query or a fragment; these may hold secrets and are not sent",
-            remedy="leave them out; the key comes from the variable that endpoint.api_key_env names",
-        )
-    path = re.sub(r"(/(chat/completions|completions|embeddings|models))?/*$", "", parts.path.rstrip("/"))
-    if not any(re.fullmatch(r"v\d+\w*", segment) for segment in path.split("/")):
-        path += "/v1"
-    return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
-
-
 def read_config(config: Config | Mapping[str, Any] | str) -> Config:
     """A configuration however it is given: ready, as keys and values, or as the path of a file."""
     if isinstance(config, Config):
@@ -224,55 +196,6 @@ def read_key(endpoint: EndpointConfig) -> str | None:
     return key
 
 
-def _read(path: str) -> dict[str, Any]:
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {why}", remedy="give the path of a .yaml or .toml file") from error
-    if path.endswith(".toml"):
-        try:
-            return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: not TOML: {error}", remedy="correct it and run it again") from error
-    values = _yaml(text, path)
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        kind = type(values).__name__
-        raise ConfigError(f"{path}: holds a {kind}, not keys", remedy="write e.g. `input: prompts.jsonl`")
-    return values
-
-
-def _yaml(text: str, origin: str) -> Any:
-    import yaml
-
-    from batchrun._yaml import Loader
-
-    try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506 (it is a SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{origin}:{mark.line + 1}" if mark else origin
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"{where}: not YAML: {problem}", remedy="correct that line and run it again") from error
-
-
-def _host(url: str) -> str:
-    """The host of a URL, nothing if it has none or cannot be taken apart."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return ""
-    return (parts.hostname or "") if port != 0 else ""
-
-
-def _is_fireworks(base_url: str) -> bool:
-    host = _host(base_url)
-    return host == "fireworks.ai" or host.endswith(".fireworks.ai")
-
-
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *outer, last = key.split(".")
     for name in outer:
@@ -290,7 +213,7 @@ def _put_checked(values: dict[str, Any], key: str, value: Any) -> None:
     """Put one `--set` in; what is wrong with it is blamed on it and not on the file."""
     alone: dict[str, Any] = {}
     _put(alone, key, value)
-    _refuse_unknown(Config, alone, "--set")
+    refuse_unknown(Config, alone, "--set", also=_PARAM_KEYS)
     _convert({"input": "-", **alone}, "--set")
     _put(values, key, value)
 
@@ -299,7 +222,7 @@ def _convert(values: Mapping[str, Any], origin: str) -> Config:
     try:
         config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {_readable(str(error))}", remedy="correct that value") from error
+        raise ConfigError(f"{origin}: {readable(str(error))}", remedy="correct that value") from error
     for key, value in _numbers(values):
         if not math.isfinite(value):
             raise ConfigError(f"{origin}: `{key}`: {value} is not a number to go by", remedy="write a finite number")
@@ -316,55 +239,16 @@ def _numbers(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, f
 
 def _with_defaults(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Check the keys and put in the defaults that depend on other keys."""
-    _refuse_unknown(Config, values, origin)
+    refuse_unknown(Config, values, origin, also=_PARAM_KEYS)
     values = dict(values)
     endpoint, request = values.get("endpoint"), values.get("request")
     if isinstance(request, dict) and isinstance(request.get("params"), dict):
         values["request"] = {**request, "params": merge_params(DEFAULT_PARAMS, request["params"])}
     if isinstance(endpoint, dict) and "api_key_env" not in endpoint:
         base_url = str(endpoint.get("base_url", EndpointConfig().base_url))
-        if not _is_fireworks(base_url):  # a key for Fireworks is nobody else's business
+        if not is_fireworks(base_url):  # a key for Fireworks is nobody else's business
             values["endpoint"] = {**endpoint, "api_key_env": None}
     return values
-
-
-def _refuse_unknown(section: type[msgspec.Struct], values: Mapping[str, Any], origin: str, path: str = "") -> None:
-    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
-    for key, value in values.items():
-        if key not in fields:
-            near = _nearest(str(key), section, path)
-            remedy = f"did you mean `{near}`?" if near else "known here: " + ", ".join(fields)
-            raise ConfigError(f"{origin}: unknown key `{path}{key}`", remedy=remedy)
-        inner = fields[key]
-        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown(inner, value, origin, f"{path}{key}.")
-
-
-def _nearest(key: str, section: type[msgspec.Struct], path: str) -> str | None:
-    """The known key that a misspelt one is most like: one of that name anywhere, or one of its own section, or any."""
-    everywhere = dict(_known_keys(Config))
-    everywhere |= {f"request.params.{name}": name for name in DEFAULT_PARAMS}
-    same = {full: name for full, name in everywhere.items() if name == key}
-    for known in (same, {path + name: name for name in section.__struct_fields__}, everywhere):
-        near = difflib.get_close_matches(key, known.values(), n=1)
-        if near:
-            return next(full for full, name in known.items() if name == near[0])
-    return None
-
-
-def _known_keys(section: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, str]]:
-    for field in msgspec.structs.fields(section):
-        yield path + field.name, field.name
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from _known_keys(field.type, f"{path}{field.name}.")
-
-
-def _readable(message: str) -> str:
-    """Turn `Expected `int`, got `str` - at `$.limits.concurrency`` into `limits.concurrency: expected int, got str`."""
-    problem, _, where = message.partition(" - at ")
-    problem = problem[:1].lower() + problem[1:].replace("`", "")
-    where = where.strip("`").removeprefix("$").lstrip(".")
-    return f"`{where}`: {problem}" if where else problem
 
 
 def _fill_in(output: str, origin: str, source: str) -> str:

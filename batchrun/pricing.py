@@ -7,7 +7,6 @@ import math
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -106,10 +105,12 @@ def load_prices(path: str | None = None) -> PriceBook:
     Raises:
         ConfigError: the file cannot be read, or a row of it is not a price.
     """
+    from batchrun._yaml import read_keys
+
     shipped = _book(_shipped_values(), "prices.yaml")
     if path is None:
         return shipped
-    own = _book(_own_values(path), path, known=shipped.prices)
+    own = _book(read_keys(path), path, known=shipped.prices)
     dated = f" ({own.date})" if own.date else ""
     own_rows = len({price.model for price in own.prices.values()})
     count = f"{own_rows} price{'' if own_rows == 1 else 's'}"
@@ -125,23 +126,6 @@ def _shipped_values() -> Any:
 
     text = resources.files("batchrun").joinpath("prices.yaml").read_text(encoding="utf-8")
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe loaders)
-
-
-def _own_values(path: str) -> Any:
-    import yaml
-
-    from batchrun._yaml import Loader
-
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {why}", remedy="give the path of a .yaml file of prices") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"{where}: not YAML: {problem}", remedy="correct that line and run it again") from error
 
 
 def _book(values: Any, origin: str, *, known: dict[str, Price] | None = None) -> PriceBook:

@@ -168,7 +168,7 @@ ROW = "models: [{{model: m, input_usd_per_mtok: {}, output_usd_per_mtok: 1}}]"
         ("models: [{input_usd_per_mtok: 1}]", "row 1 of `models` names no model"),
         ("models: [kimi]", "row 1 of `models` names no model"),
         ("models: {kimi: 1}", "has no list `models`"),
-        ("- 1", "has no list `models`"),
+        ("- 1", "holds a list, not keys"),
         ("", "has no list `models`"),
         ("modles: []\nmodels: []", "unknown key `modles`"),
         ("models: [", ":1: not YAML"),

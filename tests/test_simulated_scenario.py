@@ -50,7 +50,7 @@ def test_no_file_is_the_default_and_an_empty_file_too(tmp_path):
         ("faults: [{kind: slow, match: '('}]", "faults: match '('", "regular expression"),
         ("faults: [{kind: slow, probability: 2}]", "expected float <= 1.0", "correct that key"),
         ("seed: 1\nseed: 2", "stands twice", "correct that line"),
-        ("- 1", "expected object, got array", "correct that key"),
+        ("- 1", "holds a list, not keys", "write e.g."),
     ],
 )
 def test_a_wrong_scenario_is_refused(tmp_path, text, message, remedy):

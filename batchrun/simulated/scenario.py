@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from batchrun._yaml import read_keys
 from batchrun.errors import ConfigError
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -100,7 +100,7 @@ def load_scenario(path: str | None) -> Scenario:
     """
     if path is None:
         return Scenario()
-    values = _read(path)
+    values = read_keys(path)
     try:
         scenario = msgspec.convert(values, Scenario)
         for fault in scenario.faults:
@@ -111,24 +111,6 @@ def load_scenario(path: str | None) -> Scenario:
         remedy = "write a Python regular expression"
         raise ConfigError(f"{path}: faults: match {error.pattern!r}: {error}", remedy=remedy) from error
     return scenario
-
-
-def _read(path: str) -> object:
-    import yaml
-
-    from batchrun._yaml import Loader
-
-    try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {why}", remedy="give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"{where}: not YAML: {problem}", remedy="correct that line and start it again") from error
-    return {} if values is None else values
 
 
 def _lowered(message: str) -> str:
