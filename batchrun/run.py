@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-import uuid
 from contextlib import AsyncExitStack, ExitStack, suppress
-from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from batchrun import __version__
 from batchrun.config import Config, read_config, read_key
 from batchrun.endpoint.descriptors import make_room
 from batchrun.endpoint.http import HttpEndpoint
@@ -29,20 +26,17 @@ from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
 from batchrun.engine.watch import Plan, Watch
 from batchrun.errors import BatchrunError, ConfigError, PromptError, StoreError
-from batchrun.pricing import PriceBook, load_prices
+from batchrun.pricing import PriceBook
 from batchrun.prompts import Prompts, open_prompts
-from batchrun.prompts.check import Checked, check, refuse_invalid
+from batchrun.prompts.check import check, refuse_invalid
 from batchrun.prompts.render import Renderer
-from batchrun.report.markdown import to_markdown
-from batchrun.report.metrics import FAILURE_COLUMNS, RESULT_COLUMNS, Report, RunFacts, summarise
-from batchrun.report.metrics import Session as ReportSession
-from batchrun.report.summary import to_json
+from batchrun.report.summary import Report
+from batchrun.reporting import report_on, write_report
 from batchrun.simulated.embedded import embedded
 from batchrun.store.folder import RunFile, RunFolder
-from batchrun.store.identity import fit
+from batchrun.store.identity import describe, fit
 from batchrun.store.keeper import Store
 from batchrun.store.manifest import Session
-from batchrun.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -85,7 +79,7 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
         checked = check(prompts, renderer)
         if not options.skip_invalid:
             refuse_invalid(checked)
-        run = describe(config, checked)
+        run = describe(config, rows=checked.rows, models=checked.models, fingerprint=checked.fingerprint)
         if not there:
             folder.make()
             held.enter_context(folder.locked())
@@ -136,8 +130,12 @@ async def send(
         fulfiller = Fulfiller(endpoint, turnstile, config, rows=run.rows, price_for=price_for)
         pool = Pool(tap, fulfiller, store, turnstile, config=config, watch=watch)
         store.start(config.store, on_failure=pool.stop)
-        with stopped_by_signals(pool):
-            await pool.run()
+        try:
+            with stopped_by_signals(pool):
+                await pool.run()
+        except BaseException:  # the caller gave up: what was answered is kept all the same
+            store.abandon()
+            raise
     counts = fulfiller.counts
     session = Session(
         exit_code=pool.exit_code,
@@ -165,48 +163,6 @@ async def _close(store: Store, pool: Pool, session: Session) -> BatchrunError | 
     if cause is not None and not isinstance(cause, BatchrunError):
         raise cause
     return cause
-
-
-def describe(config: Config, checked: Checked) -> RunFile:
-    """What `run.json` says of a run: its configuration, its requests' fingerprint, the prices of its models."""
-    book = load_prices(config.prices)
-    ours = config.endpoint.simulated or config.endpoint.is_fireworks
-    prices = {model: price for model in checked.models if (price := book.price_for(model, short_names=ours))}
-    return RunFile(
-        run_id=uuid.uuid4().hex,
-        created_at=datetime.now(UTC).isoformat("T", "seconds"),
-        batchrun_version=__version__,
-        rows=checked.rows,
-        models=checked.models,
-        fingerprint=checked.fingerprint,
-        config=msgspec.to_builtins(config),
-        prices=msgspec.to_builtins(msgspec.structs.replace(book, prices=prices)),
-    )
-
-
-def report_on(folder: RunFolder) -> Report:
-    """Make the report from the folder alone, at any time; raises FolderUnusable if there is no run."""
-    snapshot = Snapshot(folder.path)
-    prices = msgspec.convert(snapshot.run.prices, PriceBook)
-    base_url = snapshot.run.config["endpoint"]["base_url"]
-    facts = RunFacts(
-        name=str(folder),
-        rows=snapshot.run.rows,
-        models=list(snapshot.run.models),
-        endpoint=base_url,
-        simulated=base_url == "simulated",
-        price_date=prices.date,
-        price_source=prices.source,
-        sessions=[ReportSession(**session) for session in snapshot.sessions()],
-    )
-    results = snapshot.batches("results", RESULT_COLUMNS)
-    return summarise(results, snapshot.batches("failures", FAILURE_COLUMNS), facts, prices=prices)
-
-
-def write_report(folder: RunFolder, report: Report) -> None:
-    """Put the report into the folder, for programs and for people."""
-    folder.write_report("summary.json", to_json(report))
-    folder.write_report("report.md", to_markdown(report).encode())
 
 
 async def arun(config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:

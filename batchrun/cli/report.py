@@ -33,7 +33,7 @@ def report(*, out: str, form: str, output: str) -> None:
     from batchrun.report.markdown import to_markdown
     from batchrun.report.summary import to_json
     from batchrun.report.text import to_text
-    from batchrun.run import report_on
+    from batchrun.reporting import report_on
     from batchrun.store.folder import RunFolder
 
     found = report_on(RunFolder(out))

@@ -144,7 +144,7 @@ class HttpEndpoint:
         try:
             answer = await self._answer_to(request, total_s)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _translated(error, self._where) from error
+            raise _translated(error, self._where) from None  # the library's text may quote the key that a peer echoes
         if is_success(answer.status):
             return completion_of(answer)
         raise error_of(answer, str(self._urls[request.api]))

@@ -5,8 +5,8 @@ Theory of operation. A worker that wants to send calls `enter` and holds a place
 one at its head waits for something: the end of a pause, a place below the ceiling, and at last the pace, so that what
 the pace gives is used at once. So a large request cannot starve behind small ones, and waking is one future. After a
 pause as many as may be in flight go out over a second, so that those who were turned away together do not come back
-together. Whatever is waited for, `close` ends the waiting. A place is taken in the same step in which the waiting ends: whoever is cancelled
-while he waits has taken nothing.
+together. Whatever is waited for, `close` ends the waiting. A place is taken in the same step in which the waiting
+ends: whoever is cancelled while he waits has taken nothing.
 """
 
 from __future__ import annotations

@@ -1,20 +1,43 @@
-"""Does this run fit the folder? The same requests under the same ids do, whatever else of the configuration changed."""
+"""What is this run, and does it fit the folder? The same requests under the same ids do, whatever else changed."""
 
 from __future__ import annotations
 
+import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batchrun import __version__
 from batchrun.errors import FolderUnusable
+from batchrun.pricing import load_prices
+from batchrun.store.folder import RunFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batchrun.store.folder import RunFile, RunFolder
+    from batchrun.config import Config
+    from batchrun.store.folder import RunFolder
 
 _SHAPES_REQUESTS = ("input", "endpoint.base_url", "endpoint.api", "request.")
 _SHOWN_CHARS = 60
+
+
+def describe(config: Config, *, rows: int, models: dict[str, int], fingerprint: str) -> RunFile:
+    """What `run.json` says of a new run: its configuration, its requests' fingerprint, the prices of its models."""
+    book = load_prices(config.prices)
+    ours = config.endpoint.simulated or config.endpoint.is_fireworks
+    prices = {model: price for model in models if (price := book.price_for(model, short_names=ours))}
+    return RunFile(
+        run_id=uuid.uuid4().hex,
+        created_at=datetime.now(UTC).isoformat("T", "seconds"),
+        batchrun_version=__version__,
+        rows=rows,
+        models=models,
+        fingerprint=fingerprint,
+        config=msgspec.to_builtins(config),
+        prices=msgspec.to_builtins(msgspec.structs.replace(book, prices=prices)),
+    )
 
 
 def fit(folder: RunFolder, run: RunFile) -> RunFile:

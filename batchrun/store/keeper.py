@@ -107,7 +107,10 @@ class Store:
 
     def abandon(self) -> None:
         """Commit what was handed over and leave at once; the next start seals it and names what was in flight."""
-        self.journal.close(seal=False)
+        try:
+            self.journal.close(seal=False)
+        finally:
+            self._sealer.shutdown(wait=True)
 
     def close(self, session: Session, in_flight: list[int]) -> None:
         """Commit and seal everything, and say how this start ended. Blocks; raises StoreError if the disk fails."""
