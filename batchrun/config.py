@@ -169,10 +169,15 @@ def merge_params(params: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
 
 
 def read_config(config: Config | Mapping[str, Any] | str) -> Config:
-    """A configuration however it is given: ready, as keys and values, or as the path of a file."""
-    if isinstance(config, Config):
-        return config
-    return load_config(config) if isinstance(config, str) else check_config(config)
+    """A configuration however it is given: as a `Config`, as keys and values, or as the path of a file."""
+    if isinstance(config, str):
+        return load_config(config)
+    if not isinstance(config, Config):
+        return check_config(config)
+    values = msgspec.to_builtins(config)
+    if config.endpoint.api_key_env == EndpointConfig().api_key_env:
+        del values["endpoint"]["api_key_env"]  # a default: it holds for Fireworks only
+    return check_config(values)
 
 
 def read_key(endpoint: EndpointConfig) -> str | None:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.config import Config, EndpointConfig, check_config, load_config, merge_params, normal_base_url, read_key
+from batchrun.config import (
+    Config,
+    EndpointConfig,
+    check_config,
+    load_config,
+    merge_params,
+    normal_base_url,
+    read_config,
+    read_key,
+)
 from batchrun.errors import ConfigError
 
 
@@ -156,3 +165,15 @@ def test_secrets_do_not_belong_into_headers(name):
     """They would end up in run.json."""
     with pytest.raises(ConfigError, match="would put a secret into a file"):
         check_config({"input": "x", "endpoint": {"headers": {name: "s"}}})
+
+
+def test_a_ready_config_is_checked_like_a_file():
+    """One spelling of the URL, `{name}` filled in, and no key of Fireworks for another host."""
+    config = read_config(Config(input="p.jsonl", endpoint=EndpointConfig(base_url="http://other:1/")))
+    assert (config.endpoint.base_url, config.endpoint.api_key_env, config.output) == (
+        "http://other:1/v1",
+        None,
+        "runs/p",
+    )
+    assert read_config(config) == config
+    assert read_config(Config(input="p.jsonl")).endpoint.api_key_env == "FIREWORKS_API_KEY"

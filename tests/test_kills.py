@@ -12,7 +12,7 @@ from commands import asked, at, begun, prompts, wait_for
 from servers import simulated
 
 CONCURRENCY = 16
-FLUSH_ROWS = 2 * CONCURRENCY
+FLUSH_ROWS = 3 * CONCURRENCY
 """Answers that may come within one flush; an endpoint that takes 20 ms a request gives about this many in 50 ms."""
 
 
@@ -36,7 +36,7 @@ class Start(NamedTuple):
 def start(command, server, randomly):
     """Start it, and kill it once it has charged some random number of requests; let it end if it ends before."""
     before = len(server.ledger())
-    enough = before + randomly.randint(1, 8 * CONCURRENCY)
+    enough = before + randomly.randint(1, 12 * CONCURRENCY)
     with begun(*command) as run:
         try:
             wait_for(lambda: len(server.ledger()) >= enough, run)
@@ -100,11 +100,11 @@ def loop(tmp_path, record_property, **given):
 
 def test_a_few_kills(tmp_path, record_property):
     """Killed three times while it sends, the command loses nothing and says what may be paid for twice."""
-    loop(tmp_path, record_property, rows=600, kills=3, seed=20261122)
+    loop(tmp_path, record_property, rows=900, kills=3, seed=20261122)
 
 
 @pytest.mark.rig
 @pytest.mark.parametrize("seed", range(4))
 def test_many_kills(tmp_path, record_property, seed):
     """The same, ten kills at a time."""
-    loop(tmp_path, record_property, rows=2000, kills=10, seed=seed)
+    loop(tmp_path, record_property, rows=2500, kills=10, seed=seed)

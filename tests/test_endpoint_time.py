@@ -1,0 +1,292 @@
+"""Every wait has an end, each kind its own; and what has arrived is not thrown away because we were slow ourselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+import virtual_time
+from asking import ask, endpoint, outcome
+from peers import ANSWER, CLOSE, READ, chunked, for_ever, http, peer
+
+from batchrun.endpoint.deadline import Deadline
+from batchrun.errors import Ambiguous, Throttled
+from batchrun.types import Completion
+
+BODY = json.dumps(ANSWER).encode()
+HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+SPACE = b"1\r\n \r\n"
+LIMIT_S = 0.2
+SOON_S = 5
+
+
+def timed_out(script, message, **limits):
+    """A peer with this script leads to a time-out with this message, long before anything else would end it."""
+    began = time.monotonic()
+    with peer(script) as there:
+        error = ask(there.base_url, **limits)
+    assert (type(error), error.error_type) == (Ambiguous, "timed_out"), error
+    assert error.message == message
+    assert time.monotonic() - began < SOON_S
+
+
+def test_a_silent_peer_is_ended_by_the_first_byte_deadline():
+    """It took the request and says nothing."""
+    timed_out([READ], "no answer began within 0.2 s", first_byte_s=LIMIT_S)
+
+
+def test_half_a_header_is_no_answer():
+    """A drip of headers does not keep a request alive."""
+    timed_out(
+        [READ, b"HTTP/1.1 200 OK\r\n", for_ever(b"x: y\r\n", 0.05)],
+        "no answer began within 0.2 s",
+        first_byte_s=LIMIT_S,
+    )
+
+
+def test_endless_100_continue_is_no_answer():
+    """However busily it comes."""
+    script = [READ, for_ever(b"HTTP/1.1 100 Continue\r\n\r\n", 0.01)]
+    timed_out(script, "no answer began within 0.2 s", first_byte_s=LIMIT_S)
+
+
+def test_a_stalled_body_is_ended_by_the_idle_deadline():
+    """Also where the first byte had much longer."""
+    timed_out([READ, HEAD + SPACE], "nothing came for 0.2 s", idle_s=LIMIT_S, first_byte_s=9)
+
+
+def test_a_body_that_stalls_after_a_while_is_ended_too():
+    """Each piece moves the deadline, the silence after the last one ends it."""
+    script = [READ, HEAD, 0.1, SPACE, 0.1, SPACE, 0.1, SPACE]
+    timed_out(script, "nothing came for 0.3 s", idle_s=0.3, first_byte_s=9)
+
+
+def test_a_drip_that_moves_is_left_alive():
+    """It takes longer than the first byte and any silence may take, and is a good answer."""
+    drip = [part for byte in (b" " * 8) for part in (0.05, SPACE)]
+    with peer([READ, HEAD, *drip, chunked(BODY).partition(b"\r\n\r\n")[2] + b"0\r\n\r\n"]) as there:
+        answer = ask(there.base_url, first_byte_s=0.3, idle_s=0.3)
+    assert isinstance(answer, Completion), answer
+    assert answer.latency_s > 0.35
+
+
+def test_an_endless_drip_is_ended_by_the_attempts_deadline():
+    """It moves, but not for ever."""
+    timed_out([READ, HEAD, for_ever(SPACE, 0.02)], "no whole answer within 0.3 s", attempt_s=0.3)
+
+
+def test_a_row_may_have_less_time_than_an_attempt():
+    """The caller says how much is left."""
+
+    async def within(base_url):
+        async with endpoint(base_url) as opened:
+            began = time.monotonic()
+            with pytest.raises(Ambiguous, match=r"no whole answer within 0\.2 s") as caught:
+                await opened.complete(request(), within_s=LIMIT_S)
+            return caught.value, time.monotonic() - began
+
+    from asking import request
+
+    with peer([READ]) as there:
+        error, after_s = asyncio.run(within(there.base_url))
+    assert error.error_type == "timed_out"
+    assert after_s < SOON_S
+
+
+def test_a_429_whose_body_never_comes_is_a_429():
+    """Its status says all that matters."""
+    with peer([READ, http("", 429, length=100, retry_after="3")]) as there:
+        error = ask(there.base_url, idle_s=LIMIT_S)
+    assert (type(error), error.retry_after_s) == (Throttled, 3)
+
+
+def test_the_clock_of_an_attempt_starts_when_it_has_a_connection():
+    """A connection that takes longer than the answer may: the wait for it has a limit of its own."""
+    import ssl
+    import threading
+
+    from batchrun.endpoint import http as module
+
+    release = threading.Event()
+
+    class Slow(module._Connector):
+        async def _create_connection(self, *args, **kwargs):
+            await asyncio.sleep(0.4)
+            return await super()._create_connection(*args, **kwargs)
+
+    del ssl, release
+    original, module._Connector = module._Connector, Slow
+    try:
+        with peer([READ, 0.05, http(ANSWER)]) as there:
+            answer = ask(there.base_url, first_byte_s=0.3, attempt_s=0.35)
+    finally:
+        module._Connector = original
+    assert isinstance(answer, Completion), answer
+    assert answer.latency_s < 0.35
+
+
+@pytest.mark.parametrize("size", [1, 5_000_000], ids=["small", "five megabytes"])
+@pytest.mark.parametrize("stalls_s", [[0.8], [0.3, 0.3, 0.3]], ids=["one stall", "three stalls"])
+def test_an_answer_that_came_while_our_own_loop_stood_still_is_taken(size, stalls_s):
+    """All deadlines have passed when the loop moves again, and the whole answer lies in the socket or is on its way."""
+    body = json.dumps({"choices": [{"message": {"content": "x" * size}}]})
+
+    async def main(there):
+        async with endpoint(there.base_url, first_byte_s=LIMIT_S, idle_s=LIMIT_S, attempt_s=LIMIT_S) as opened:
+            asking = asyncio.create_task(outcome(opened))
+            async with asyncio.timeout(SOON_S):
+                while not there.requests:
+                    await asyncio.sleep(0.001)
+            for stall_s in stalls_s:
+                time.sleep(stall_s)
+                await asyncio.sleep(0)
+            answer = await asking
+            return type(answer), len(getattr(answer, "content", ""))
+
+    with peer([READ, 0.02, http(body)]) as there:
+        assert asyncio.run(main(there)) == (Completion, size)
+
+
+def test_a_stalled_loop_does_not_keep_a_silent_peer_alive():
+    """The grace has an end."""
+
+    async def main(there):
+        async with endpoint(there.base_url, first_byte_s=LIMIT_S) as opened:
+            asking = asyncio.create_task(outcome(opened))
+            async with asyncio.timeout(SOON_S):
+                while not there.requests:
+                    await asyncio.sleep(0.001)
+            time.sleep(0.5)
+            async with asyncio.timeout(SOON_S):
+                return await asking
+
+    with peer([READ]) as there:
+        assert asyncio.run(main(there)).error_type == "timed_out"
+
+
+def test_a_connection_that_was_idle_longer_than_any_deadline_is_used_again():
+    """Its deadlines belong to the request, not to the connection."""
+
+    async def main(there):
+        async with endpoint(there.base_url, first_byte_s=LIMIT_S, idle_s=LIMIT_S, attempt_s=LIMIT_S) as opened:
+            first = await outcome(opened)
+            await asyncio.sleep(2 * LIMIT_S)
+            second = await outcome(opened)
+            return first, second, opened.free_retries
+
+    with peer([READ, http(ANSWER), READ, http(ANSWER), CLOSE]) as there:
+        first, second, free_retries = asyncio.run(main(there))
+        assert there.connections == 1
+    assert isinstance(first, Completion)
+    assert isinstance(second, Completion), second
+    assert free_retries == 0
+
+
+# The deadline by itself, in virtual time
+
+
+async def ended(deadline: Deadline, moves: list[tuple[float, float]]) -> tuple[float, str]:
+    """When a block with these moves (after how long, which idle_s) ends, and why; it sleeps for ever at last."""
+    loop = asyncio.get_running_loop()
+    try:
+        with deadline:
+            deadline.start()
+            for after_s, idle_s in moves:
+                await asyncio.sleep(after_s)
+                deadline.moved(idle_s)
+            await asyncio.sleep(10**6)
+    except TimeoutError as error:
+        return round(loop.time(), 3), str(error)
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("moves", "expected"),
+    [
+        ([], (300, "no answer began within 300 s")),
+        ([(299, 60)], (359, "nothing came for 60 s")),
+        ([(1, 60)], (61, "nothing came for 60 s")),
+        ([(1, 60), (59, 60), (59, 60)], (179, "nothing came for 60 s")),
+        ([(1, 60)] * 100, (160, "nothing came for 60 s")),
+        ([(50, 60)] * 20, (600, "no whole answer within 600 s")),
+        ([(1, 60), (1, 5)], (7, "nothing came for 5 s")),
+    ],
+)
+def test_each_move_sets_the_next_deadline(moves, expected):
+    """Nearer or farther, never beyond the end."""
+
+    async def main():
+        return await ended(Deadline(first_s=300, total_s=600), moves)
+
+    assert virtual_time.run(main()) == expected
+
+
+def test_time_does_not_run_before_the_start():
+    """Whatever the block waits for before it sends."""
+
+    async def main():
+        with Deadline(first_s=1, total_s=1) as deadline:
+            await asyncio.sleep(100)
+            deadline.start()
+            await asyncio.sleep(0.9)
+
+    virtual_time.run(main())
+
+
+def test_a_block_that_ends_in_time_leaves_no_timer():
+    """Nothing is cancelled later."""
+
+    async def main():
+        with Deadline(first_s=1, total_s=1) as deadline:
+            deadline.start()
+        await asyncio.sleep(100)
+
+    virtual_time.run(main())
+
+
+def test_a_cancellation_from_outside_stays_one():
+    """Also in the very moment in which the deadline passes."""
+
+    async def main():
+        asking = asyncio.create_task(ended(Deadline(first_s=1, total_s=1), []))
+        asyncio.get_running_loop().call_at(1, asking.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    virtual_time.run(main())
+
+
+def test_another_error_in_the_moment_of_the_deadline_passes():
+    """It says more than the time-out."""
+
+    async def main():
+        with Deadline(first_s=1, total_s=1) as deadline:
+            deadline.start()
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                raise ZeroDivisionError from None
+
+    with pytest.raises(ZeroDivisionError):
+        virtual_time.run(main())
+
+
+def test_a_deadline_needs_a_task():
+    """There is nothing else that it could end."""
+
+    async def main():
+        failed = []
+
+        def outside():
+            try:
+                Deadline(first_s=1, total_s=1).__enter__()
+            except RuntimeError as error:
+                failed.append(error)
+
+        asyncio.get_running_loop().call_soon(outside)
+        await asyncio.sleep(0)
+        return len(failed)
+
+    assert asyncio.run(main()) == 1
