@@ -135,11 +135,11 @@ class FakeWatch(Watch):
         self.told.append("begin")
         self.status = status
 
-    def row(self, record) -> None:
+    def row(self, _) -> None:
         """A row is settled."""
         self.rows += 1
 
-    def stopping(self, cause, in_flight) -> None:
+    def stopping(self, cause, _) -> None:
         """The run ends early."""
         self.told.append(f"stopping: {cause}")
 

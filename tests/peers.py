@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 READ = "read"
@@ -25,6 +25,7 @@ RESET = "reset"
 """Break the connection: the other side gets an error."""
 
 END_S = 10
+END_OF_CHUNKS = b"0\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 ANSWER = {
@@ -47,7 +48,7 @@ def http(body: bytes | str | Any, status: int = 200, *, length: int | None = Non
 
 
 def chunked(*chunks: bytes) -> bytes:
-    """The same in chunks, without the last one: add `b"0\\r\\n\\r\\n"`."""
+    """An answer in chunks, without the last one, which is `END_OF_CHUNKS`."""
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
 

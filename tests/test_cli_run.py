@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -76,6 +77,34 @@ def test_no_configuration_file_is_needed(tmp_path, server, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"prompt": "from a pipe"}\n')))
     assert called("run", "-", *at(server.base_url, tmp_path / "out")).code == 0
     assert kept(tmp_path / "out") == ["row-0"]
+
+
+def test_without_stdout_and_stderr_it_runs_all_the_same(tmp_path, server):
+    """As from cron: closed descriptors are no reason to end a run."""
+    arguments = ["run", prompts(tmp_path / "in.jsonl", 3), *at(server.base_url, tmp_path / "out")]
+    command = ["sh", "-c", '"$@" >&- 2>&-', "sh", *BATCHRUN, *map(str, arguments)]
+    assert subprocess.run(command, cwd=ROOT, timeout=END_S, check=False).returncode == 0
+    assert len(kept(tmp_path / "out")) == 3
+
+
+def test_a_report_that_cannot_be_written_is_an_error(tmp_path, server):
+    """Unlike a run's, whose answers are kept: here the report is all that was asked for."""
+    called("run", prompts(tmp_path / "in.jsonl", 1), *at(server.base_url, tmp_path / "out"))
+    assert "one row" in called("report", tmp_path / "out").out
+    assert json.loads(called("report", tmp_path / "out", "--format", "json").out)["rows"]["succeeded"] == 1
+    ended = called("report", tmp_path / "out", "-o", tmp_path / "nowhere" / "report.txt")
+    assert ended.code == 2
+    assert "cannot be written: No such file or directory" in ended.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_report_onto_a_full_disk_is_an_error(tmp_path, server):
+    """Half a report with exit 0 would deceive whoever reads it."""
+    called("run", prompts(tmp_path / "in.jsonl", 1), *at(server.base_url, tmp_path / "out"))
+    with Path("/dev/full").open("w") as full:
+        ended = typed("report", tmp_path / "out", stdout=full)
+    assert ended.code == 6
+    assert ended.last.startswith("exit 6: the disk failed or is full")
 
 
 @pytest.mark.parametrize("quiet", [True, False])

@@ -14,7 +14,6 @@ import pytest
 from asking import endpoint, request
 from servers import simulated
 
-from batchrun.endpoint.http import HttpEndpoint
 from batchrun.errors import EndpointError, Rejected
 from batchrun.types import Completion
 
@@ -34,13 +33,15 @@ def base_url():
 def body(prompt: str, **params) -> bytes:
     """A chat completion of a few tokens."""
     messages = [{"role": "user", "content": prompt}]
-    return json.dumps({"model": SETTINGS["MODEL"] or "simulated/small", "messages": messages, "max_tokens": 16, **params}).encode()
+    return json.dumps(
+        {"model": SETTINGS["MODEL"] or "simulated/small", "messages": messages, "max_tokens": 16, **params}
+    ).encode()
 
 
 def ask_each(base_url: str, *bodies: bytes) -> list[Completion | EndpointError]:
     """Ask them all at once."""
 
-    async def one(opened: HttpEndpoint, index: int, content: bytes):
+    async def one(opened, index, content):
         try:
             return await opened.complete(request(index, content))
         except EndpointError as error:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import engines
 import pytest
 from asking import endpoint, outcome
-from peers import ANSWER, CLOSE, READ, RESET, chunked, http, peer
+from peers import ANSWER, CLOSE, END_OF_CHUNKS, READ, RESET, chunked, http, peer
 
 from batchrun.endpoint.answer import Answer
 from batchrun.endpoint.refusal import error_of
@@ -56,12 +56,27 @@ BODIES: list[Any] = [
 ]
 VALUES: list[Any] = [
     *(None, True, False, 0, -1, 7, 1.5, -0.0, 1e308, 2**63, 2**64, -(2**63) - 1, 10**40, 429, "429", "content_filter"),
-    *("", " ", "yes", "\x00", "\x1b[2J", "\ud800", "\udfff\ud800", "\u2028", "x" * 5000, "insufficient_quota", "length"),
+    *(
+        "",
+        " ",
+        "yes",
+        "\x00",
+        "\x1b[2J",
+        "\ud800",
+        "\udfff\ud800",
+        "\u2028",
+        "x" * 5000,
+        "insufficient_quota",
+        "length",
+    ),
     *([], {}, [[]], [None], [{}], {"": {}}, {"a": [1, {"b": None}]}, [["x"] * 50] * 3, {"error": {"error": {}}}),
     *(float("nan"), float("inf"), -float("inf")),
 ]
 HEADERS: list[tuple[str, str]] = [
-    *(("retry-after", value) for value in ("1", "-1", "nan", "1e300", "soon", "Sun, 22 Nov 2026 12:00:00 GMT", ",", "")),
+    *(
+        ("retry-after", value)
+        for value in ("1", "-1", "nan", "1e300", "soon", "Sun, 22 Nov 2026 12:00:00 GMT", ",", "")
+    ),
     *(("retry-after-ms", value) for value in ("1", "x", "")),
     *(("date", value) for value in ("Sun, 22 Nov 2026 12:00:00 GMT", "0", "Mon, 99 Xxx 0 0:0:0")),
     *(("content-encoding", value) for value in ("identity", "gzip", "deflate", "br", "")),
@@ -116,7 +131,9 @@ def damaged_bytes(data: bytes, rng: random.Random, times: int) -> bytes:
         elif act == 2:
             grown[at:at] = grown[at:to] * rng.choice([1, 2, 20])
         elif act == 3:
-            grown[at:at] = rng.choice([b"\x00", b"\xff", b"\r\n", b"\n\n", b'"', b"{", b"[" * 2000, b"NaN", b"\\ud800", b"1e999"])
+            grown[at:at] = rng.choice(
+                [b"\x00", b"\xff", b"\r\n", b"\n\n", b'"', b"{", b"[" * 2000, b"NaN", b"\\ud800", b"1e999"]
+            )
         else:
             del grown[at:]
     return bytes(grown)
@@ -184,7 +201,7 @@ def wire(rng: random.Random) -> list[Any]:
     whole = http(body, status, **named)
     if status == 200 and rng.random() < 0.3:
         cut = rng.randrange(len(body) + 1)
-        whole = chunked(body[:cut], body[cut:]) + b"0\r\n\r\n"
+        whole = chunked(body[:cut], body[cut:]) + END_OF_CHUNKS
     whole = damaged_bytes(whole, rng, rng.choice([0, 1, 1, 2, 4]))
     cut = rng.randrange(len(whole) + 1)
     return [READ, whole[:cut], whole[cut:], rng.choice([CLOSE, CLOSE, RESET])]
@@ -196,15 +213,11 @@ def ask_all(seed: int, count: int) -> list[Completion | EndpointError]:
     scripts = [wire(rng) for _ in range(count)]
 
     async def main(there):
-        results: list[Completion | EndpointError] = []
-
         async def ask_some():
-            for _ in range(count // 8):
-                results.append(await outcome(opened))
+            return [await outcome(opened) for _ in range(count // 8)]
 
         async with endpoint(there.base_url, idle_s=2, first_byte_s=2) as opened:
-            await asyncio.gather(*(ask_some() for _ in range(8)))
-        return results
+            return [result for some in await asyncio.gather(*(ask_some() for _ in range(8))) for result in some]
 
     with peer(*scripts) as there:
         return asyncio.run(main(there))

@@ -1,5 +1,7 @@
 """Hostile HTTP over real sockets: each behaviour has an error class and an error_type, and nothing else comes out."""
 
+# ruff: noqa: E501 (a table is read by the row)
+
 from __future__ import annotations
 
 import asyncio
@@ -11,7 +13,7 @@ import zlib
 
 import pytest
 from asking import ask, endpoint, outcome
-from peers import ANSWER, CLOSE, READ, RESET, chunked, echo_length, for_ever, http, nobody, peer
+from peers import ANSWER, CLOSE, END_OF_CHUNKS, READ, RESET, chunked, echo_length, for_ever, http, nobody, peer
 
 from batchrun.config import check_config
 from batchrun.endpoint.http import MOST_BODY_BYTES, HttpEndpoint
@@ -101,8 +103,8 @@ def test_a_hostile_peer_leads_to_a_classified_error(name):
 
 GOOD = {
     "with a length": http(BODY),
-    "in one chunk": chunked(BODY) + b"0\r\n\r\n",
-    "in chunks of a byte": chunked(*[bytes([byte]) for byte in BODY]) + b"0\r\n\r\n",
+    "in one chunk": chunked(BODY) + END_OF_CHUNKS,
+    "in chunks of a byte": chunked(*[bytes([byte]) for byte in BODY]) + END_OF_CHUNKS,
     "to the end of the connection": lines() + BODY,
     "as HTTP/1.0": lines(status=b"HTTP/1.0 200 OK") + BODY,
     "after 100 Continue": b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + http(BODY),

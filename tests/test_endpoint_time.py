@@ -8,9 +8,11 @@ import time
 
 import pytest
 import virtual_time
-from asking import ask, endpoint, outcome
-from peers import ANSWER, CLOSE, READ, chunked, for_ever, http, peer
+from asking import ask, endpoint, outcome, request
+from peers import ANSWER, CLOSE, END_OF_CHUNKS, READ, chunked, for_ever, http, peer
+from waiting import until
 
+from batchrun.endpoint import http as module
 from batchrun.endpoint.deadline import Deadline
 from batchrun.errors import Ambiguous, Throttled
 from batchrun.types import Completion
@@ -66,7 +68,7 @@ def test_a_body_that_stalls_after_a_while_is_ended_too():
 def test_a_drip_that_moves_is_left_alive():
     """It takes longer than the first byte and any silence may take, and is a good answer."""
     drip = [part for byte in (b" " * 8) for part in (0.05, SPACE)]
-    with peer([READ, HEAD, *drip, chunked(BODY).partition(b"\r\n\r\n")[2] + b"0\r\n\r\n"]) as there:
+    with peer([READ, HEAD, *drip, chunked(BODY).partition(b"\r\n\r\n")[2] + END_OF_CHUNKS]) as there:
         answer = ask(there.base_url, first_byte_s=0.3, idle_s=0.3)
     assert isinstance(answer, Completion), answer
     assert answer.latency_s > 0.35
@@ -87,8 +89,6 @@ def test_a_row_may_have_less_time_than_an_attempt():
                 await opened.complete(request(), within_s=LIMIT_S)
             return caught.value, time.monotonic() - began
 
-    from asking import request
-
     with peer([READ]) as there:
         error, after_s = asyncio.run(within(there.base_url))
     assert error.error_type == "timed_out"
@@ -102,27 +102,17 @@ def test_a_429_whose_body_never_comes_is_a_429():
     assert (type(error), error.retry_after_s) == (Throttled, 3)
 
 
-def test_the_clock_of_an_attempt_starts_when_it_has_a_connection():
-    """A connection that takes longer than the answer may: the wait for it has a limit of its own."""
-    import ssl
-    import threading
-
-    from batchrun.endpoint import http as module
-
-    release = threading.Event()
+def test_the_clock_of_an_attempt_starts_when_it_has_a_connection(monkeypatch):
+    """A connection may take longer to come about than the answer may: that wait has a limit of its own."""
 
     class Slow(module._Connector):
         async def _create_connection(self, *args, **kwargs):
             await asyncio.sleep(0.4)
             return await super()._create_connection(*args, **kwargs)
 
-    del ssl, release
-    original, module._Connector = module._Connector, Slow
-    try:
-        with peer([READ, 0.05, http(ANSWER)]) as there:
-            answer = ask(there.base_url, first_byte_s=0.3, attempt_s=0.35)
-    finally:
-        module._Connector = original
+    monkeypatch.setattr(module, "_Connector", Slow)
+    with peer([READ, 0.05, http(ANSWER)]) as there:
+        answer = ask(there.base_url, first_byte_s=0.3, attempt_s=0.35)
     assert isinstance(answer, Completion), answer
     assert answer.latency_s < 0.35
 
@@ -136,11 +126,9 @@ def test_an_answer_that_came_while_our_own_loop_stood_still_is_taken(size, stall
     async def main(there):
         async with endpoint(there.base_url, first_byte_s=LIMIT_S, idle_s=LIMIT_S, attempt_s=LIMIT_S) as opened:
             asking = asyncio.create_task(outcome(opened))
-            async with asyncio.timeout(SOON_S):
-                while not there.requests:
-                    await asyncio.sleep(0.001)
+            await until(lambda: there.requests)
             for stall_s in stalls_s:
-                time.sleep(stall_s)
+                time.sleep(stall_s)  # noqa: ASYNC251 (that is the point)
                 await asyncio.sleep(0)
             answer = await asking
             return type(answer), len(getattr(answer, "content", ""))
@@ -155,10 +143,8 @@ def test_a_stalled_loop_does_not_keep_a_silent_peer_alive():
     async def main(there):
         async with endpoint(there.base_url, first_byte_s=LIMIT_S) as opened:
             asking = asyncio.create_task(outcome(opened))
-            async with asyncio.timeout(SOON_S):
-                while not there.requests:
-                    await asyncio.sleep(0.001)
-            time.sleep(0.5)
+            await until(lambda: there.requests)
+            time.sleep(0.5)  # noqa: ASYNC251 (that is the point)
             async with asyncio.timeout(SOON_S):
                 return await asking
 

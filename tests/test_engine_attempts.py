@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import engines
 import pytest
@@ -49,7 +50,7 @@ def test_no_attempt_comes_before_its_retry_after():
     """The wait that a 429 asks for is a floor."""
     engine = run(lambda sent: (0.0, throttled(7.0) if sent.number < 5 else completion()))
     tries = engine.endpoint.tries(0)
-    assert all(after - before >= 7 for before, after in zip(tries, tries[1:], strict=False))
+    assert all(after - before >= 7 for before, after in pairwise(tries))
 
 
 def test_a_hundred_rows_hit_by_one_429_do_not_come_back_together():
@@ -61,7 +62,7 @@ def test_a_hundred_rows_hit_by_one_429_do_not_come_back_together():
     )
     again = sorted(sent.at for sent in engine.endpoint.sent if sent.number == 2)
     assert len(again) == 100
-    assert 10.1 <= again[0]
+    assert again[0] >= 10.1
     assert again[-1] <= 14
     assert max(sum(start <= at < start + 0.1 for at in again) for start in again) < 34
 
@@ -115,7 +116,7 @@ def test_the_ceiling_falls_once_a_cooldown_and_recovers():
     assert min(limit for at, limit in ceilings if at < 60) == 1
     assert ceilings[-1][1] == 64
     assert all(record.error_type is None for record in engine.records.values())
-    falls = [at for (_, before), (at, limit) in zip(ceilings, ceilings[1:], strict=False) if limit < before]
+    falls = [at for (_, before), (at, limit) in pairwise(ceilings) if limit < before]
     assert len(falls) == 6
 
 
@@ -342,5 +343,5 @@ def test_a_row_that_could_not_be_sent_has_a_record_too():
     """`input_invalid`, with its place in the input."""
     record = records.invalid_record(PromptError("no messages", where="p.jsonl:3", index=2, custom_id="x"))
     assert (record.index, record.custom_id, record.error_type) == (2, "x", "input_invalid")
-    assert record.error_message == "p.jsonl:3: no messages" or record.error_message == "no messages"
+    assert record.error_message == "p.jsonl:3: no messages"
     assert records.invalid_record(PromptError("no id", index=7)).custom_id == "row-7"

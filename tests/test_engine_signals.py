@@ -9,16 +9,10 @@ import threading
 
 import pytest
 from engines import Engine, completion
+from waiting import until
 
 from batchrun.engine.signals import stopped_by_signals
 from batchrun.errors import Interrupted
-
-
-async def until(true) -> None:
-    """Wait for a condition, for at most 10 s."""
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -29,14 +29,16 @@ def say(text: str) -> None:
         click.echo("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text), err=True)
 
 
-def put(text: str) -> None:
-    """Write data to stdout, as much of it as its reader wants."""
+def put(text: str) -> bool:
+    """Write data to stdout, as much of it as its reader wants; returns False, and says why, if that fails."""
     try:
         click.echo(text, nl=not text.endswith("\n"))
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there
         if not isinstance(error, BrokenPipeError):
             say(f"warning: stdout: {error.strerror}")
+            return False
+    return True
 
 
 def last_line(code: int, why: str, next_command: str) -> None:

@@ -55,7 +55,7 @@ class Progress(Watch):
         self._began_at, self._status = time.monotonic(), status
         if self._quiet:
             return
-        if sys.stderr.isatty():
+        if sys.stderr and sys.stderr.isatty():
             self._bar = tqdm(total=self._total, dynamic_ncols=True, bar_format="{desc} {bar}|{percentage:4.0f} %")
         self._task = asyncio.get_running_loop().create_task(self._show())
 

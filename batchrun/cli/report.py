@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from batchrun.cli.lines import put
+from batchrun.errors import ConfigError, StoreError
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_REPORT"})
@@ -42,12 +43,14 @@ def report(*, out: str, form: str, output: str) -> None:
     else:
         text = to_markdown(found) if form == "markdown" else to_text(found, width=terminal_width())
     if output == "-":
-        put(text)
+        if not put(text):
+            raise StoreError("the report could not be written", remedy="free the disk, or name a file with -o")
     else:
         try:
             Path(output).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise click.FileError(output, hint=error.strerror) from error
+            remedy = "name a file in a folder that is there and yours"
+            raise ConfigError(f"{output}: cannot be written: {error.strerror}", remedy=remedy) from error
 
 
 def terminal_width() -> int:
