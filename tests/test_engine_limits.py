@@ -64,7 +64,7 @@ limits = st.floats(0.5, 120) | st.integers(1, 120).map(float)
 gaps = st.lists(st.tuples(st.floats(0, 90), st.integers(1, 150)), min_size=1, max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(limit=limits, bursts=gaps)
 @example(limit=0.5, bursts=[(0.0, 4)])
 @example(limit=1.5, bursts=[(0.0, 5)])
@@ -84,7 +84,7 @@ def used(times: list[float], limit: float) -> float:
     return (len(times) - 1) / (times[-1] - times[0]) * 60 / limit
 
 
-@pytest.mark.parametrize("limit", [60, 61.9, 100, 601, 1200, 3000])
+@pytest.mark.parametrize("limit", [60, 61.9, 100, 601, 1250])
 def test_almost_all_of_the_limit_is_used_when_there_is_enough_to_do(limit):
     """At least 97 % of it, and in no minute more than all of it."""
     times = admitted(limit, [0.0] * int(limit * 1.6))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batchrun.errors import Ambiguous
 from batchrun.pricing import cost_nano_usd
 from batchrun.types import Attempt, Completion, Record, Usage
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from batchrun.engine.attempts import Row
     from batchrun.errors import EndpointError, PromptError
     from batchrun.pricing import Price
+    from batchrun.types import UsageSource
 
 MOST_LOGGED_ATTEMPTS = 50
 MESSAGE_CHARS = 1000
@@ -43,7 +45,7 @@ def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None
         completion_tokens=usage.completion_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         total_tokens=usage.total_tokens,
-        usage_source="endpoint" if outcome.usage else "missing",
+        usage_source=_usage_source(outcome),
         cost_usd=_sum_usd(last_usd, *(attempt.cost_usd for attempt in row.log)),
         input=row.request.input,
         attempts=len(row.log) + 1,
@@ -87,6 +89,13 @@ def cost_usd(usage: Usage | None, price: Price | None) -> float | None:
     """What a usage costs, in whole nano-dollars; None where usage or price is unknown."""
     nano_usd = cost_nano_usd(usage, price) if usage else None
     return None if nano_usd is None else nano_usd / 1e9
+
+
+def _usage_source(outcome: Completion | EndpointError) -> UsageSource | None:
+    """Whether what was charged is known; None where nothing was: refused, turned away, not sent."""
+    if outcome.usage:
+        return "endpoint"
+    return "missing" if isinstance(outcome, Completion | Ambiguous) else None
 
 
 def _error_fields(error: EndpointError) -> dict[str, Any]:
