@@ -244,7 +244,7 @@ def test_a_connection_that_does_not_come_about_in_time_was_not_sent():
         port = full.getsockname()[1]
         fillers = [socket.socket() for _ in range(4)]
         for filler in fillers:
-            filler.setblocking(False)
+            filler.setblocking(False)  # noqa: FBT003 (its only way)
             filler.connect_ex(("127.0.0.1", port))
         error = ask(f"http://127.0.0.1:{port}/v1", connect_s=0.2, first_byte_s=0.1, attempt_s=0.15)
         for filler in fillers:

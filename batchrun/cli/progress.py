@@ -44,7 +44,7 @@ class Progress(Watch):
             say(_exposure(plan.exposed))
         if self._quiet:
             return
-        kept = f"{plan.rows - plan.open_rows:,} need nothing, " if plan.open_rows < plan.rows else ""
+        kept = f"{plan.rows - plan.open_rows:,} settled or left out, " if plan.open_rows < plan.rows else ""
         say(f"{plan.folder}: {plan.rows:,} rows, {kept}{plan.open_rows:,} to send")
         if plan.open_rows and not plan.simulated:
             last = f"{plan.flush_s:g} s of answers"
