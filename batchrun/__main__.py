@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line; never returns."""
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy starts a thread a core that spins, and we multiply nothing
     try:
         with _left_at_signals():
             code = batchrun.main(prog_name="batchrun", standalone_mode=False) or 0

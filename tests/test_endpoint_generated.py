@@ -179,9 +179,9 @@ def judge_all(seed: int, count: int) -> int:
     return completions
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_generated_answers_are_classified(seed):
-    """A thousand in all: no other exception, no row that a table cannot hold; some are good, most are not."""
+    """Five hundred in all: no other exception, no row that a table cannot hold; some are good, most are not."""
     assert 25 < judge_all(seed, 250) < 200
 
 
@@ -223,10 +223,9 @@ def ask_all(seed: int, count: int) -> list[Completion | EndpointError]:
         return asyncio.run(main(there))
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_generated_bytes_on_the_wire_are_classified(seed):
-    """Four hundred connections with damaged HTTP on them."""
-    results = ask_all(seed, 200)
+def test_generated_bytes_on_the_wire_are_classified():
+    """Two hundred connections with damaged HTTP on them."""
+    results = ask_all(0, 200)
     assert len(results) == 200
     for result in results:
         check(result)

@@ -278,6 +278,18 @@ def test_unpacking_knows_each_encoding():
         unpack(b"x", "zstd", 10)
 
 
+def test_unpacking_takes_no_more_memory_than_the_cap():
+    """However much would come out."""
+    bomb = gzip.compress(b" " * (64 << 20), compresslevel=1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnpackError, match="unpacks to more than 1 MiB"):
+            unpack(bomb, "gzip", 1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_unpacking_stops_at_the_cap_also_over_many_members():
     """The decoded size of all of them counts."""
     member = gzip.compress(b"x" * 600)

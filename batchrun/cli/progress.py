@@ -9,14 +9,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from tqdm import tqdm
-
 from batchrun.cli.lines import say
 from batchrun.engine.watch import Plan, Status, Watch
 from batchrun.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tqdm import tqdm
 
     from batchrun.types import Record
 
@@ -56,6 +56,8 @@ class Progress(Watch):
         if self._quiet:
             return
         if sys.stderr and sys.stderr.isatty():
+            from tqdm import tqdm
+
             self._bar = tqdm(total=self._total, dynamic_ncols=True, bar_format="{desc} {bar}|{percentage:4.0f} %")
         self._task = asyncio.get_running_loop().create_task(self._show())
 
@@ -120,6 +122,8 @@ class Progress(Watch):
             more.insert(0, f"{status.throttled:,} throttled")
         if self._done:
             left_s = (self._total - self._done) * elapsed_s / self._done
+            from tqdm import tqdm
+
             more.insert(0, f"{tqdm.format_interval(left_s)} left")
         for fact in more:
             if len(line) + len(", ") + len(fact) <= room:

@@ -84,9 +84,11 @@ def run(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) ->
 def _walk(config: Config, options: dict[str, Any]) -> Ending:
     import asyncio
 
+    from batchrun.cli.lean import be_lean
     from batchrun.cli.progress import Progress
     from batchrun.run import Options, walk
 
+    be_lean()
     how = Options(limit=options["limit"], retry_failed=options["retry_failed"], skip_invalid=options["skip_invalid"])
     return asyncio.run(walk(config, how, Progress(quiet=options["quiet"])))
 

@@ -40,6 +40,8 @@ def seconds(value: Any) -> float | None:
 
 def whole(value: Any) -> int | None:
     """A count: a whole number from 0 that fits a column, also as text; None if it is missing or nonsense."""
+    if type(value) is int:
+        return value if 0 <= value < _TOO_LARGE else None
     number = value if isinstance(value, int) else seconds(value)
     if number is None or isinstance(number, bool) or not 0 <= number < _TOO_LARGE or number % 1:
         return None

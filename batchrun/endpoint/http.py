@@ -187,7 +187,7 @@ class HttpEndpoint:
 
     async def _read(self, response: aiohttp.ClientResponse, pieces: list[bytes], deadline: Deadline) -> None:
         room = MOST_BODY_BYTES if is_success(response.status) else MOST_ERROR_BYTES
-        async for piece in response.content.iter_any():
+        while piece := await response.content.readany():
             pieces.append(piece)
             room -= len(piece)
             if room < 0:

@@ -5,7 +5,8 @@ Text is `large_string`, so that no column can pass Arrow's 2 GiB limit; what a p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -103,7 +104,7 @@ def to_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _column(records: Sequence[Record], field: pa.Field) -> pa.Array:
-    values: list[Any] = [getattr(record, field.name) for record in records]
+    values = list(map(attrgetter(field.name), records))
     if pa.types.is_timestamp(field.type):
         return pa.array(values, pa.int64()).cast(field.type)
     return pa.array(values, field.type)

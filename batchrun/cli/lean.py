@@ -1,0 +1,33 @@
+"""What a command does without, so that it starts fast and a request costs little."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+
+class _Hidden:
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ImportError(name)
+
+
+def be_lean() -> None:
+    """Collect garbage less often: an exchange makes some hundred objects and hardly a cycle. And no pandas."""
+    gc.set_threshold(10_000)
+    _leave_pandas_out()
+
+
+def _leave_pandas_out() -> None:
+    """Let pyarrow ask for pandas now and find none: else it imports it (0.3 s) with the first value it converts.
+
+    `to_pandas` imports it all the same, when it is called.
+    """
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _Hidden)
+    try:
+        pa.scalar(0)
+    finally:
+        sys.meta_path.remove(_Hidden)
