@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""As after an installation: what is imported a second time is not compiled again."""
+
 _MB = 1 << 20 if sys.platform == "darwin" else 1 << 10  # in the units of ru_maxrss
 
 
@@ -65,7 +68,8 @@ def run(*arguments: str) -> Took:
     """Run `python -m ARGUMENTS` to its end; what it says is shown only if it fails."""
     with tempfile.TemporaryFile() as said:
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", *arguments], stdout=said, stderr=said)
+        command = [sys.executable, "-m", *arguments]
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=ENVIRONMENT)
         took = _wait(process, started)
         if process.returncode:
             said.seek(0)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.process import Figure, run
+from benchmarks.process import ENVIRONMENT, Figure, run
 from benchmarks.work import batchrun_command, write_rows
 
 TIMES = 9
@@ -34,7 +34,7 @@ def first_request_s() -> float:
         command = batchrun_command(prompts, Path(folder) / "out", f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
         listener.settimeout(60)
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL, env=ENVIRONMENT)
         try:
             connection, _ = listener.accept()
             connection.recv(1)

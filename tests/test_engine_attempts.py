@@ -187,6 +187,15 @@ def test_no_attempt_is_begun_that_would_come_after_the_deadline():
     assert engine.ended_at == pytest.approx(25)
 
 
+def test_an_attempt_just_before_the_deadline_gets_a_second():
+    """It was paid for."""
+    engine = run(
+        lambda sent: (29.5, server_error()) if sent.number == 1 else (0.9, completion()), timeouts={"row_s": 30}
+    )
+    assert engine.records[0].error_type is None
+    assert engine.ended_at < 31
+
+
 def test_ambiguous_retries_stop_at_a_share_of_the_rows():
     """5 % of the rows, at least `concurrency`: 1,000 rows that all break off are sent 1,050 times."""
     engine = run(lambda _: (0.1, no_answer()), 1000, limits={"concurrency": 10}, retry={"max_attempts": 4})

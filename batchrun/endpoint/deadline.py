@@ -33,23 +33,23 @@ class Deadline:
         self._handle: asyncio.TimerHandle | None = None
         self._graces = 0
         self._expired = False
-        self._why = ""
+        self._why = "no answer began within {:g} s", first_s
 
     def start(self) -> None:
         """The request is being sent."""
         self._end = self._loop.time() + self._total_s
-        self._wait(self._first_s, f"no answer began within {self._first_s:g} s")
+        self._wait(self._first_s, "no answer began within {:g} s")
 
     def moved(self, idle_s: float) -> None:
         """The peer has sent something; costs no timer unless the deadline comes nearer."""
-        self._wait(idle_s, f"nothing came for {idle_s:g} s")
+        self._wait(idle_s, "nothing came for {:g} s")
 
     def _wait(self, seconds: float, why: str) -> None:
         due = self._loop.time() + seconds
         if due < self._end:
-            self._due, self._why = due, why
+            self._due, self._why = due, (why, seconds)
         else:
-            self._due, self._why = self._end, f"no whole answer within {self._total_s:g} s"
+            self._due, self._why = self._end, ("no whole answer within {:g} s", self._total_s)
         if self._handle is None or self._due < self._handle.when():
             self._set(self._due)
 
@@ -84,4 +84,5 @@ class Deadline:
         if self._handle:
             self._handle.cancel()
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError(self._why) from error
+            why, seconds = self._why
+            raise TimeoutError(why.format(seconds)) from error

@@ -176,7 +176,6 @@ class HttpEndpoint:
             with sending.deadline as deadline:
                 response = await session.post(self._urls[request.api], data=body, allow_redirects=False)
                 try:
-                    deadline.moved(self._timeouts.idle_s)
                     await self._read(response, pieces, deadline)
                 finally:
                     response.release()
@@ -187,7 +186,12 @@ class HttpEndpoint:
 
     async def _read(self, response: aiohttp.ClientResponse, pieces: list[bytes], deadline: Deadline) -> None:
         room = MOST_BODY_BYTES if is_success(response.status) else MOST_ERROR_BYTES
-        while piece := await response.content.readany():
+        while True:
+            if not response.content.is_eof():  # most answers are here as a whole: nothing more is waited for
+                deadline.moved(self._timeouts.idle_s)
+            piece = await response.content.readany()
+            if not piece:
+                return
             pieces.append(piece)
             room -= len(piece)
             if room < 0:
@@ -196,7 +200,6 @@ class HttpEndpoint:
                     error_type="response_too_large",
                     status_code=response.status,
                 )
-            deadline.moved(self._timeouts.idle_s)
 
     def _answer(self, response: aiohttp.ClientResponse, content: bytes, sending: _Sending) -> Answer:
         latency_s = asyncio.get_running_loop().time() - sending.sent_at

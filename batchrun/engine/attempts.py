@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from batchrun.pricing import Price
 
 _AMBIGUOUS_SHARE = 0.05
+_LEAST_ATTEMPT_S = 1.0
+"""What is sent costs money: it gets this much time, even if its row's deadline is nearer."""
 
 
 class Endpoint(Protocol):
@@ -130,7 +132,8 @@ class Fulfiller:
             self.unanswered_since = row.sent_at
         outcome: Completion | EndpointError
         try:
-            outcome = await self._endpoint.complete(row.request, within_s=row.ends_at - row.sent_at)
+            within_s = max(_LEAST_ATTEMPT_S, row.ends_at - row.sent_at)
+            outcome = await self._endpoint.complete(row.request, within_s=within_s)
             self._reached = True
             self._turnstile.ceiling.succeeded(row.sent_at, self._turnstile.in_flight)
         except EndpointError as error:
