@@ -324,6 +324,14 @@ def test_what_is_not_known_costs_null_and_not_nothing(usage):
     assert record.usage_source == ("endpoint" if usage else "missing")
 
 
+@pytest.mark.parametrize(
+    ("outcome", "source"), [(rejected(), None), (server_error(), "missing"), (no_answer(), "missing")]
+)
+def test_a_failure_is_missing_its_usage_only_where_it_may_have_been_charged(outcome, source):
+    """A refused request costs nothing; one that may have been served makes the bill partial."""
+    assert run(lambda _: (0.5, outcome), retry={"max_attempts": 1}).records[0].usage_source == source
+
+
 def test_the_price_of_a_model_is_looked_up_once():
     """A table may hold patterns, and a run millions of rows."""
     asked = []
