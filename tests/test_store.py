@@ -221,6 +221,26 @@ def test_a_success_counts_before_its_old_failure_is_merged_away(tmp_path):
     assert Snapshot(tmp_path / "out").table("failures").num_rows == 0
 
 
+def test_a_retried_row_is_seen_once_while_the_run_goes_on(tmp_path):
+    """Its success is in the journal and its old failure still in a part: a snapshot shows the success alone."""
+    seen = []
+
+    async def look(store):
+        from batchrun.config import StoreConfig
+
+        store.start(StoreConfig(flush_ms=1), lambda error: None)
+        store.keep(record(0))
+        await store.journal.settled()
+        snapshot = Snapshot(tmp_path / "out")
+        seen.extend(snapshot.table(kind)["index"].to_pylist() for kind in ("results", "failures"))
+        await asyncio.to_thread(store.abandon)
+
+    keep_all(tmp_path / "out", [record(0, failed=True)], 1)
+    with opened(tmp_path / "out", 1) as store:
+        asyncio.run(look(store))
+    assert seen == [[0], []]
+
+
 # What keeps others out
 
 
