@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -34,12 +34,12 @@ def refuse_unknown(
 def _unknown(
     section: type[msgspec.Struct], values: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, type[msgspec.Struct], str]]:
-    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+    fields = {field.name: _section(field.type) for field in msgspec.structs.fields(section)}
     for key, value in values.items():
         inner = fields.get(key)
         if key not in fields:
             yield path, section, str(key)
-        elif isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
+        elif inner and isinstance(value, dict):
             yield from _unknown(inner, value, f"{path}{key}.")
 
 
@@ -56,8 +56,14 @@ def _nearest(key: str, section: type[msgspec.Struct], path: str, everywhere: Map
 def _known_keys(section: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, str]]:
     for field in msgspec.structs.fields(section):
         yield path + field.name, field.name
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from _known_keys(field.type, f"{path}{field.name}.")
+        if inner := _section(field.type):
+            yield from _known_keys(inner, f"{path}{field.name}.")
+
+
+def _section(kind: Any) -> type[msgspec.Struct] | None:
+    """The Struct that a field holds, perhaps or None; None for a plain value."""
+    kinds = (kind, *get_args(kind))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), None)
 
 
 def readable(message: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from batchrun._contradictions import refuse_contradictions
 from batchrun._keys import readable, refuse_unknown
 from batchrun._yaml import parse_yaml, read_keys
 from batchrun.address import SIMULATED, is_fireworks, normal_base_url
@@ -32,12 +33,18 @@ PositiveInt = Annotated[int, Meta(ge=1)]
 
 
 class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where requests go. `base_url` is kept in one spelling: see `normal_base_url`."""
+    """Where requests go. `base_url` is kept in one spelling: see `normal_base_url`.
+
+    `proxy` is an http URL, or `env` for the one that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name; `ca_file` holds
+    certificate authorities (PEM) that are trusted in place of the system's.
+    """
 
     base_url: str = "https://api.fireworks.ai/inference/v1"
     api_key_env: str | None = "FIREWORKS_API_KEY"
     api: Api = "chat"
     headers: dict[str, str] = {}
+    proxy: str | None = None
+    ca_file: str | None = None
 
     @property
     def simulated(self) -> bool:
@@ -50,15 +57,40 @@ class EndpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return is_fireworks(self.base_url)
 
 
+class StopStreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a stream is closed early: any of the rules is enough.
+
+    `pattern` is searched in the visible text (RE2 syntax: no lookaround, no backreference); `max_chars` of it suffice;
+    `json_complete`: its first JSON object or list has ended; `repetition`: it ends in one piece so many times over.
+    """
+
+    pattern: str | None = None
+    max_chars: PositiveInt | None = None
+    json_complete: bool = False
+    repetition: Annotated[int, Meta(ge=2, le=1000)] | None = None
+
+
+class ValidateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an answer has to be: JSON, or JSON that fits the JSON Schema in a file."""
+
+    json: bool = False
+    schema: str | None = None
+
+
 class RequestConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a prompt becomes on the wire."""
+    """What a prompt becomes on the wire, and what an answer has to be.
+
+    `stream: auto` streams where it is needed: for more than 4,096 tokens, with `stop_stream` or with `measure_ttft`.
+    """
 
     model: str | None = None
     system: str | None = None
     template: str | None = None
     params: dict[str, Any] = msgspec.field(default_factory=DEFAULT_PARAMS.copy)
     stream: Literal["auto", "always", "never"] = "auto"
-    stop_stream: dict[str, Any] | None = None
+    measure_ttft: bool = False
+    stop_stream: StopStreamConfig | None = None
+    validate: ValidateConfig | None = None
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,7 +186,7 @@ def check_config(values: Mapping[str, Any], *, origin: str = "configuration") ->
         output=_fill_in(config.output, origin, config.input),
         endpoint=msgspec.structs.replace(config.endpoint, base_url=normal_base_url(config.endpoint.base_url)),
     )
-    _refuse_contradictions(config, origin)
+    refuse_contradictions(config, origin)
     return config
 
 
@@ -247,7 +279,9 @@ def _with_defaults(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     refuse_unknown(Config, values, origin, also=_PARAM_KEYS)
     values = dict(values)
     endpoint, request = values.get("endpoint"), values.get("request")
-    if isinstance(request, dict) and isinstance(request.get("params"), dict):
+    if isinstance(endpoint, dict) and endpoint.get("api") == "embeddings":  # neither has a meaning there
+        values["request"] = request = {"params": {}, **request} if isinstance(request, dict) else {"params": {}}
+    elif isinstance(request, dict) and isinstance(request.get("params"), dict):
         values["request"] = {**request, "params": merge_params(DEFAULT_PARAMS, request["params"])}
     if isinstance(endpoint, dict) and "api_key_env" not in endpoint:
         base_url = str(endpoint.get("base_url", EndpointConfig().base_url))
@@ -260,31 +294,3 @@ def _fill_in(output: str, origin: str, source: str) -> str:
     stem = Path(origin if origin.endswith((".yaml", ".yml", ".toml")) else source).name.split(".")[0]
     fields = {"name": stem if stem not in {"", "-"} else "stdin", "date": datetime.now(UTC).date().isoformat()}
     return re.sub(r"\{(name|date)\}", lambda match: fields[match[1]], output)
-
-
-def _refuse_contradictions(config: Config, origin: str) -> None:
-    for name in config.endpoint.headers:
-        if name.lower() in {"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"}:
-            raise ConfigError(
-                f"{origin}: `endpoint.headers.{name}` would put a secret into a file",
-                remedy="put the key into an environment variable and name it in endpoint.api_key_env",
-            )
-    for key in ("messages", "prompt", "model", "stream"):
-        if key in config.request.params:
-            raise ConfigError(f"{origin}: `request.params.{key}` is not a sampling parameter", remedy="remove it")
-    if not config.output.strip():
-        raise ConfigError(f"{origin}: `output` is empty", remedy="name a folder: -o runs/first")
-    later = {
-        "limits.max_cost_usd": config.limits.max_cost_usd,
-        "limits.prompt_tokens_per_minute": config.limits.prompt_tokens_per_minute,
-        "limits.generated_tokens_per_minute": config.limits.generated_tokens_per_minute,
-        "request.stop_stream": config.request.stop_stream,
-        "request.stream": None if config.request.stream != "always" else "always",
-        "endpoint.api": None if config.endpoint.api == "chat" else config.endpoint.api,
-    }
-    for key, value in later.items():
-        if value is not None:
-            raise ConfigError(
-                f"{origin}: `{key}: {value}` is not built yet, and nothing is worse than a limit that is not kept",
-                remedy=f"remove `{key}`; CHANGELOG.md says what this version can do",
-            )

@@ -97,6 +97,10 @@ class Ambiguous(EndpointError):
     """The request may have been served and charged, but no usable answer came: another attempt may help."""
 
 
+class AnswerInvalid(EndpointError):
+    """A whole answer came and was charged, but it is not what `request.validate` wants: it is asked for once more."""
+
+
 class Rejected(EndpointError):
     """The endpoint understood this request and will never serve it: another attempt cannot help."""
 

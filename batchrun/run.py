@@ -141,7 +141,7 @@ async def send(
         exit_code=pool.exit_code,
         cause=str(pool.cause or "nothing left to do"),
         wall_s=time.monotonic() - began_at,
-        requests=counts.requests + endpoint.free_retries,
+        requests=counts.requests + endpoint.free_retries + endpoint.probes,
         free_retries=endpoint.free_retries,
         throttled=counts.throttled,
         loop_lag_p99_s=pool.lag.p99_s,

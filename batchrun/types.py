@@ -43,7 +43,11 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The exact bytes that are sent for a prompt; `request_key` is a 128-bit hash of endpoint, API path and body."""
+    """The exact bytes that are sent for a prompt; `request_key` is a 128-bit hash of endpoint, API path and body.
+
+    Of a conversation `body` asks one turn, `turns` are the user's words that follow it, and `so_far` is the record of the
+    turns before it; its `request_key` stands for all turns.
+    """
 
     index: int
     custom_id: str
@@ -52,6 +56,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     body: bytes
     input: str | None = None
+    stream: bool = False
+    turns: tuple[str, ...] = ()
+    so_far: Record | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +87,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     embedding: list[float | None] | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
+    usage_estimated: bool = False
     latency_s: float
     ttft_s: float | None = None
     ttfvt_s: float | None = None
@@ -94,9 +102,10 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try of a request on the wire that did not bring a completion."""
+    """One try of a request on the wire that did not bring a completion; of a conversation `number` is within its `turn`."""
 
     number: int
+    turn: int | None = None
     started_at: int
     latency_s: float
     error_type: ErrorType

@@ -53,7 +53,7 @@ NO_COMPLETION = {
     "HTML": (b"<html><body><h1>502 Bad Gateway</h1></body></html>", Ambiguous, "response_unreadable"),
     "half of it": (json.dumps(ANSWER).encode()[:-10], Ambiguous, "response_unreadable"),
     "two of it": (json.dumps(ANSWER).encode() * 2, Ambiguous, "response_unreadable"),
-    "a stream": (b'data: {"choices": []}\n\ndata: [DONE]\n\n', Ambiguous, "response_unreadable"),
+    "a stream": (b'data: {"choices": []}\n\ndata: [DONE]\n\n', Ambiguous, "response_invalid"),
     "NUL": (b"\x00" * 100, Ambiguous, "response_unreadable"),
     "no UTF-8": (b"\xff\xfe\xfd", Ambiguous, "response_unreadable"),
     "UTF-16": (json.dumps(ANSWER).encode("utf-16"), Ambiguous, "response_unreadable"),

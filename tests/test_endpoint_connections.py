@@ -16,7 +16,7 @@ from peers import ANSWER, CLOSE, END_OF_CHUNKS, READ, RESET, chunked, http, peer
 from servers import ROOT
 from waiting import until
 
-from batchrun.endpoint import http as module
+from batchrun.endpoint import connections as module
 from batchrun.errors import Ambiguous, EndpointUnusable, NotSent
 from batchrun.types import Completion
 
@@ -281,7 +281,7 @@ def test_a_certificate_that_nobody_vouches_for_ends_the_run(certificate):
         assert there.requests == []
     assert (type(error), error.error_type) == (EndpointUnusable, "connection_failed")
     assert "self-signed certificate" in error.message.replace("self signed", "self-signed")
-    assert "SSL_CERT_FILE" in error.remedy
+    assert "endpoint.ca_file" in error.remedy
 
 
 @pytest.mark.parametrize("script", [[b"220 smtp ready\r\n", READ], [READ, b"\x15\x03\x01\x00\x02\x02\x28", CLOSE]])

@@ -49,11 +49,26 @@ PLACES = {
 }
 
 
+SPLIT = [KEY[:9], KEY[9:]]
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+HIDDEN = {
+    "in escapes": http(json.dumps(ANSWER).replace("yes", ESCAPED)),
+    "in the escapes of an error": http('{"error": {"message": "' + ESCAPED + '"}}', 401),
+    "in two pieces of a stream": http(
+        "".join(f'data: {{"choices": [{{"delta": {{"content": "{part}"}}}}]}}\n\n' for part in SPLIT)
+        + 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+    ),
+    "in the error of a stream": http('data: {"error": {"message": "' + ESCAPED + '"}}\n\n'),
+    "in half a stream": http('data: {"choices": [{"delta": {"content": "' + KEY + '"}}]}\n\n', length=9999),
+}
+PLACES |= HIDDEN
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_a_key_that_is_echoed_is_taken_out(name):
     """Not in the message, the code, the answer, the metrics or a traceback, in no spelling."""
     with peer([READ, PLACES[name], CLOSE]) as there:
-        result = ask(there.base_url, key=KEY)
+        result = ask(there.base_url, key=KEY, stream="stream" in name)
         assert f"Authorization: Bearer {KEY}".encode() in there.requests[0]
     told = everything(result)
     for spelling in (KEY, KEY.replace("/", "\\/"), quote(KEY, safe="")):

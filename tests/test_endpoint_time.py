@@ -105,12 +105,12 @@ def test_a_429_whose_body_never_comes_is_a_429():
 def test_the_clock_of_an_attempt_starts_when_it_has_a_connection(monkeypatch):
     """A connection may take longer to come about than the answer may: that wait has a limit of its own."""
 
-    class Slow(module._Connector):
+    class Slow(module.Connector):
         async def _create_connection(self, *args, **kwargs):
             await asyncio.sleep(0.4)
             return await super()._create_connection(*args, **kwargs)
 
-    monkeypatch.setattr(module, "_Connector", Slow)
+    monkeypatch.setattr(module, "Connector", Slow)
     with peer([READ, 0.05, http(ANSWER)]) as there:
         answer = ask(there.base_url, first_byte_s=0.3, attempt_s=0.35)
     assert isinstance(answer, Completion), answer

@@ -1,37 +1,36 @@
-"""The only file that imports aiohttp's client: one request over HTTP. Foreign errors end here.
+"""One request over HTTP, plain or streamed. Foreign errors end here and in connections.py.
 
 Theory of operation. One session; the number of connections is the engine's business, not the connector's. Nothing is
 followed, stored or unpacked by itself: redirects, cookies and encodings are refused or bounded here. The clock of an
 attempt starts when it has a connection. A kept-alive connection that the peer has closed unseen fails a POST before
-any byte of an answer; such a request goes out once more at once, on a connection of its own. A kept-alive connection
-on which something came unasked is given up: that would pass for the answer to the next request. The key is taken out
-of everything that comes back.
+any byte of an answer; such a request goes out once more at once, on a connection of its own. A stream is asked to
+state its usage; as long as no stream of this endpoint has come about, a refusal may mean that it does not know that
+option, and the request is sent without it once. The key is taken out of everything that comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import io
 import math
-import os
-import re
-import ssl
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from yarl import URL
+import msgspec
 
 from batchrun import __version__
 from batchrun.endpoint.answer import Answer, is_success
+from batchrun.endpoint.connections import Connector, Sending, translated
 from batchrun.endpoint.deadline import Deadline
-from batchrun.endpoint.refusal import error_of
+from batchrun.endpoint.refusal import RESPONSE_HEAD_CHARS, error_of
+from batchrun.endpoint.route import checked_headers, proxy_of, tls_of, urls_of
+from batchrun.endpoint.secrets import Secrets
+from batchrun.endpoint.stop import Stop
+from batchrun.endpoint.stream import Stream, looks_like_events
 from batchrun.endpoint.unpack import UnpackError, unpack
 from batchrun.endpoint.wire import completion_of
-from batchrun.errors import Ambiguous, ConfigError, EndpointError, EndpointUnusable, NotSent
+from batchrun.errors import Ambiguous, EndpointError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -41,88 +40,40 @@ if TYPE_CHECKING:
 
 MOST_BODY_BYTES = 32 * 1024 * 1024
 MOST_ERROR_BYTES = 256 * 1024
-LEAST_KEY_CHARS = 8
-"""A shorter key is a dummy for a local server (`EMPTY`, `none`): taking that word out would change answers."""
 
-_PATHS = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
 _LARGE_BODY_BYTES = 1024 * 1024
-_STALE_S = 5.0
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-class _Line(ResponseHandler):
-    """One connection, which knows whether it was used before and whether an answer has begun on it."""
-
-    used = heard = False
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = True
-        super().data_received(data)
-
-
-class _Sending:
-    """One request on its way: its deadline, and the connection it got."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self.deadline = deadline
-        self._loop = asyncio.get_running_loop()
-        self._line: _Line | None = None
-        self.sent_at = self._loop.time()
-
-    def begin(self, line: _Line) -> None:
-        """The request has a connection and goes out now."""
-        self._line, self._reused = line, line.used
-        line.used, line.heard = True, False
-        self.sent_at = self._loop.time()
-        self.deadline.start()
-
-    @property
-    def stale(self) -> bool:
-        """Whether a break means that the connection was dead before: that shows at once, and nothing has come."""
-        soon = self._loop.time() - self.sent_at < _STALE_S
-        return self._line is not None and self._reused and not self._line.heard and soon
-
-
-_sending: ContextVar[_Sending] = ContextVar("batchrun_sending")
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells each request which connection it got, and none gets one on which something came unasked."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory: Any = functools.partial(_Line, loop=self._loop)
-
-    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
-        while True:
-            connection = await super().connect(*args, **kwargs)
-            line = cast("_Line", connection.protocol)
-            if not (line.used and line.should_close):
-                _sending.get().begin(line)
-                return connection
-            connection.close()
+_FINISHED_S, _OVER_S = 5.0, 1.0
+"""How long a stream may take to say its usage and `[DONE]` after its last choice ended, and then to end itself."""
+_REFUSALS_OF_OPTIONS = {400, 422}
 
 
 class HttpEndpoint:
-    """A chat-completions endpoint at a base URL. Open it with `async with`, inside the running loop."""
+    """An OpenAI-compatible endpoint at a base URL. Open it with `async with`, inside the running loop.
+
+    `free_retries` and `probes` count requests that were sent beside those asked for: after a dead connection, and
+    without an option that the endpoint may not know.
+    """
 
     def __init__(self, config: Config, *, base_url: str, key: str | None) -> None:
-        """Take what is needed of a configuration; raises ConfigError for an address or a header that cannot be."""
-        self._timeouts = config.timeouts
-        self._urls = _urls(base_url)
+        """Take what is needed of a configuration; raises ConfigError for what cannot be, as an address or a header."""
+        self._timeouts, self._stop = config.timeouts, config.request.stop_stream
+        self._urls = urls_of(base_url)
         self._where = urlsplit(base_url).netloc
+        self._proxy = proxy_of(config.endpoint, base_url)
+        self._tls = tls_of(config.endpoint.ca_file)
         self._headers = {
             "Content-Type": "application/json",
-            "Accept": "application/json",
+            "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity",
             "User-Agent": f"batchrun/{__version__}",
-            **_checked(config.endpoint.headers),
+            **checked_headers(config.endpoint.headers),
         }
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._secrets = _spellings(key) if key and len(key) >= LEAST_KEY_CHARS else []
+        self._secrets = Secrets(key, unquote(self._proxy.password or "") if self._proxy else None)
         self._single: aiohttp.ClientSession | None = None
-        self.free_retries = 0
+        self._knows_stream_options: bool | None = None
+        self.free_retries = self.probes = 0
 
     async def __aenter__(self) -> Self:
         self._session = self._open(keep_alive=True)
@@ -140,57 +91,98 @@ class HttpEndpoint:
             NotSent: no connection came about.
             Throttled, Ambiguous, Rejected, EndpointUnusable: see `batchrun.errors`.
         """
-        total_s = min(within_s, self._timeouts.attempt_s)
         try:
-            answer = await self._answer_to(request, total_s)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise _translated(error, self._where) from None  # the library's text may quote the key that a peer echoes
-        if is_success(answer.status):
-            return completion_of(answer)
-        raise error_of(answer, str(self._urls[request.api]))
+            answer, stream = await self._answer_to(request, min(within_s, self._timeouts.attempt_s))
+            if not is_success(answer.status):
+                raise error_of(answer, str(self._urls[request.api]))
+            if stream is None and looks_like_events(answer.content):
+                stream = Stream(request, sent_at=0.0)
+                stream.feed(answer.content, answer.latency_s)
+            completion = stream.completion(answer) if stream else completion_of(answer, request.api)
+        except EndpointError as error:
+            self._secrets.out_of_error(error)
+            raise
+        hidden = stream is not None or b"\\u" in answer.content
+        return self._secrets.out_of_completion(completion) if hidden else completion
 
-    async def _answer_to(self, request: Request, total_s: float) -> Answer:
+    async def _answer_to(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
+        """The answer to a request, with the option to state usage as far as the endpoint may know it."""
+        if not request.stream:
+            return await self._sent(request, total_s)
+        if self._knows_stream_options is False:
+            return await self._sent(_without_stream_options(request), total_s)
+        answer, stream = await self._sent(request, total_s)
+        if is_success(answer.status):
+            self._knows_stream_options = True
+        elif self._knows_stream_options is None and answer.status in _REFUSALS_OF_OPTIONS:
+            self.probes += 1
+            second, its_stream = await self._sent(_without_stream_options(request), total_s)
+            if is_success(second.status):
+                self._knows_stream_options = False
+                return second, its_stream
+        return answer, stream
+
+    async def _sent(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
         """One exchange, and another one on a fresh connection if the first met a dead one."""
         sending = self._begin(total_s)
         try:
-            return await self._exchange(self._session, request, sending)
-        except aiohttp.ClientConnectionError:
-            if not sending.stale:
-                raise
-        self.free_retries += 1
-        if self._single is None:
-            self._single = self._open(keep_alive=False)
-        return await self._exchange(self._single, request, self._begin(total_s))
+            try:
+                return await self._exchange(self._session, request, sending)
+            except aiohttp.ClientConnectionError:
+                if not sending.stale:
+                    raise
+            self.free_retries += 1
+            if self._single is None:
+                self._single = self._open(keep_alive=False)
+            return await self._exchange(self._single, request, self._begin(total_s))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise translated(error, self._where) from None  # the library's text may quote the key that a peer echoes
 
-    def _begin(self, total_s: float) -> _Sending:
-        sending = _Sending(Deadline(first_s=self._timeouts.first_byte_s, total_s=total_s))
-        _sending.set(sending)
-        return sending
+    def _begin(self, total_s: float) -> Sending:
+        return Sending(Deadline(first_s=self._timeouts.first_byte_s, total_s=total_s))
 
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request, sending: _Sending) -> Answer:
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, sending: Sending
+    ) -> tuple[Answer, Stream | None]:
         """Send the body, read the answer. Once a status says that there is no success, what else comes matters less."""
         body = request.body if len(request.body) < _LARGE_BODY_BYTES else io.BytesIO(request.body)
         response: aiohttp.ClientResponse | None = None
+        stream: Stream | None = None
         pieces: list[bytes] = []
         try:
             with sending.deadline as deadline:
-                response = await session.post(self._urls[request.api], data=body, allow_redirects=False)
+                response = await session.post(
+                    self._urls[request.api],
+                    data=body,
+                    headers=self._headers if self._proxy else None,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                )
+                if request.stream and is_success(response.status):
+                    stop = Stop(self._stop) if self._stop else None
+                    stream = Stream(request, sent_at=sending.sent_at, stop=stop)
                 try:
-                    await self._read(response, pieces, deadline)
+                    await self._read(response, pieces, deadline, stream)
                 finally:
                     response.release()
-        except (aiohttp.ClientError, TimeoutError, EndpointError):
-            if response is None or is_success(response.status):
+        except (aiohttp.ClientError, TimeoutError, EndpointError) as error:
+            if response is None or (is_success(response.status) and stream is None):
                 raise
-        return self._answer(response, b"".join(pieces), sending)
+            if stream is not None and not (stream.over or stream.finished):
+                raise self._broken_off(error, stream, response, b"".join(pieces)) from None
+        return self._answer(response, b"".join(pieces), sending, stream), stream
 
-    async def _read(self, response: aiohttp.ClientResponse, pieces: list[bytes], deadline: Deadline) -> None:
+    async def _read(
+        self, response: aiohttp.ClientResponse, pieces: list[bytes], deadline: Deadline, stream: Stream | None
+    ) -> None:
         room = MOST_BODY_BYTES if is_success(response.status) else MOST_ERROR_BYTES
+        idle_s, now = self._timeouts.idle_s, asyncio.get_running_loop().time
+        live = stream if response.headers.get("Content-Encoding", "identity") == "identity" else None
         while True:
             if not response.content.is_eof():  # most answers are here as a whole: nothing more is waited for
-                deadline.moved(self._timeouts.idle_s)
+                deadline.moved(idle_s)
             piece = await response.content.readany()
-            if not piece:
+            if not piece or (live and live.over):
                 return
             pieces.append(piece)
             room -= len(piece)
@@ -200,93 +192,61 @@ class HttpEndpoint:
                     error_type="response_too_large",
                     status_code=response.status,
                 )
+            if live:
+                live.feed(piece, now())
+                if live.over and not live.done:
+                    return
+                if live.over or live.finished:
+                    idle_s = min(idle_s, _OVER_S if live.over else _FINISHED_S)
 
-    def _answer(self, response: aiohttp.ClientResponse, content: bytes, sending: _Sending) -> Answer:
-        latency_s = asyncio.get_running_loop().time() - sending.sent_at
+    def _answer(
+        self, response: aiohttp.ClientResponse, content: bytes, sending: Sending, stream: Stream | None
+    ) -> Answer:
+        ended_at = asyncio.get_running_loop().time()
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.raw_headers}
+        encoding = headers.get("content-encoding", "identity")
         try:
-            content = unpack(content, headers.get("content-encoding", "identity"), MOST_BODY_BYTES)
+            unpacked = unpack(content, encoding, MOST_BODY_BYTES)
         except UnpackError as error:
             if is_success(response.status):
                 raise Ambiguous(str(error), error_type=error.error_type, status_code=response.status) from error
-            content = b""
-        for secret in self._secrets:
-            content = content.replace(secret.encode(), b"[key]")
-            headers = {
-                name.replace(secret.lower(), "[key]"): value.replace(secret, "[key]") for name, value in headers.items()
-            }
-        return Answer(status=response.status, headers=headers, content=content, latency_s=latency_s)
+            unpacked = b""
+        if stream is not None:
+            if encoding != "identity":
+                stream.feed(unpacked, ended_at)
+            ended_at = stream.fed_at or ended_at
+        return Answer(
+            status=response.status,
+            headers=self._secrets.out_of_headers(headers),
+            content=self._secrets.out_of(unpacked),
+            latency_s=ended_at - sending.sent_at,
+        )
+
+    def _broken_off(
+        self,
+        error: aiohttp.ClientError | TimeoutError | EndpointError,
+        stream: Stream,
+        response: aiohttp.ClientResponse,
+        content: bytes,
+    ) -> EndpointError:
+        """The error of a stream that did not come to its end, with what it said until then."""
+        ours = error if isinstance(error, EndpointError) else translated(error, self._where)
+        ours.usage, ours.status_code = stream.usage(), response.status
+        ours.response = self._secrets.out_of(content[: 4 * RESPONSE_HEAD_CHARS]).decode("utf-8", "replace")
+        ours.response = ours.response[:RESPONSE_HEAD_CHARS]
+        return ours
 
     def _open(self, *, keep_alive: bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=_Connector(limit=0, force_close=not keep_alive, ttl_dns_cache=60),
-            headers=self._headers,
+            connector=Connector(limit=0, force_close=not keep_alive, ttl_dns_cache=60, ssl=self._tls),
+            headers=None if self._proxy else self._headers,  # aiohttp tells a proxy all headers of a session
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
         )
 
 
-def _urls(base_url: str) -> dict[str, URL]:
-    try:
-        urlsplit(base_url).netloc.encode("idna")
-        return {api: URL(base_url + path) for api, path in _PATHS.items()}
-    except ValueError as error:
-        remedy = "write e.g. https://api.fireworks.ai/inference/v1, http://localhost:8000/v1, or simulated"
-        raise ConfigError(f"endpoint.base_url {base_url!r} is not an http(s) URL", remedy=remedy) from error
-
-
-def _checked(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
-            raise ConfigError(
-                f"endpoint.headers: {name!r} or its value cannot be sent in a header",
-                remedy="use letters, digits and dashes for a name, and one line of text for a value",
-            )
-    return headers
-
-
-def _spellings(key: str) -> list[str]:
-    """The key as it is, as some JSON encoders write it, and as a URL does."""
-    return sorted({key, key.replace("/", "\\/"), quote(key, safe="")})
-
-
-def _translated(error: aiohttp.ClientError | TimeoutError, where: str) -> EndpointError:
-    """Our error for one of aiohttp's. Its repr is never used: it prints the Authorization header."""
-    # 1. no connection: nothing was sent
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _unconnected(error.os_error, where)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return _not_sent(where, "it took too long")
-    # 2. the peer was too slow; the text is the deadline's
-    if isinstance(error, TimeoutError):
-        return Ambiguous(str(error), error_type="timed_out")
-    # 3. an answer that broke off, or is not HTTP; what the peer wrote is quoted in the text, and left out
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return Ambiguous(f"{where}: the answer broke off", error_type="response_truncated")
-    if isinstance(error, aiohttp.ClientResponseError):
-        why = re.split(r"b?['\"]|\n", error.message)[0].rstrip(" :")
-        return Ambiguous(f"{where}: the answer is not HTTP: {why}", error_type="response_unreadable")
-    # 4. the connection broke after something was sent
-    return Ambiguous(f"{where}: the connection broke before an answer came", error_type="connection_failed")
-
-
-def _unconnected(error: OSError, where: str) -> EndpointError:
-    """Our error where no connection came about; trying without TLS, or with TLS unverified, is not an option."""
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        why = getattr(error, "verify_message", None) or error.reason or str(error)
-        return EndpointUnusable(
-            f"{where}: no secure connection: {why}",
-            error_type="connection_failed",
-            remedy="check endpoint.base_url; a private certificate authority is named in SSL_CERT_FILE",
-        )
-    known = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-    return _not_sent(where, known or "the connection was closed")
-
-
-def _not_sent(where: str, why: str) -> NotSent:
-    return NotSent(
-        f"{where}: cannot connect: {why}",
-        error_type="connection_failed",
-        remedy="see whether the endpoint is up and endpoint.base_url is right",
-    )
+def _without_stream_options(request: Request) -> Request:
+    body = msgspec.json.decode(request.body, type=dict[str, msgspec.Raw])
+    body.pop("stream_options", None)
+    return msgspec.structs.replace(request, body=msgspec.json.encode(body))

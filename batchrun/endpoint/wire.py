@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from batchrun.endpoint.answer import head, lenient_json
+from batchrun.endpoint.embeddings import first_vector
 from batchrun.endpoint.fireworks import as_text, perf_metrics_of, seconds, whole
 from batchrun.endpoint.refusal import as_error, error_inside
 from batchrun.errors import Ambiguous, Rejected
@@ -18,30 +19,39 @@ from batchrun.types import Completion, Usage
 
 if TYPE_CHECKING:
     from batchrun.endpoint.answer import Answer
+    from batchrun.types import Api
 
-_NOTHING = msgspec.Raw(b"null")
+NOTHING = msgspec.Raw(b"null")
 
 
-class _Message(msgspec.Struct):
+class Message(msgspec.Struct, omit_defaults=True):
+    """What is said in one choice."""
+
+    role: Any = None
     content: str | list[Any] | None = None
     reasoning_content: Any = None
     reasoning: Any = None
     refusal: Any = None
-    tool_calls: msgspec.Raw = _NOTHING
+    tool_calls: msgspec.Raw = NOTHING
 
 
-class _Choice(msgspec.Struct):
-    message: _Message | None = None
+class Choice(msgspec.Struct, omit_defaults=True):
+    """One choice of an answer: of a chat (`message`) or of a text completion (`text`)."""
+
+    index: Any = None
+    message: Message | None = None
+    text: str | None = None
     finish_reason: Any = None
-    logprobs: msgspec.Raw = _NOTHING
+    logprobs: msgspec.Raw = NOTHING
 
 
-class _Body(msgspec.Struct):
+class Body(msgspec.Struct):
     """What is read of an answer. Only choices and content must be of their type: the rest is no reason to pay twice."""
 
     id: Any = None
     model: Any = None
-    choices: list[_Choice] | None = None
+    choices: list[Choice] | None = None
+    data: msgspec.Raw = NOTHING
     usage: Any = None
     error: Any = None
     perf_metrics: Any = None
@@ -51,44 +61,89 @@ class _Choices(msgspec.Struct):
     choices: msgspec.Raw
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(Body).decode
 
 
-def completion_of(answer: Answer) -> Completion:
+def completion_of(answer: Answer, api: Api = "chat") -> Completion:
     """Judge a 2xx answer; raises an EndpointError where it is no usable completion, with the usage it was charged."""
     body, content = _parsed(answer)
+    if api == "embeddings":
+        return _embedding_of(answer, body)
+    choices = None
+    if body.choices and len(body.choices) > 1:
+        choices = json_text(msgspec.json.decode(content, type=_Choices).choices)
+    return judged(answer, body, choices)
+
+
+def judged(answer: Answer, body: Body, choices: str | None, **more: Any) -> Completion:
+    """The completion that a body holds; raises an EndpointError where it holds none.
+
+    Args:
+        answer: where the body came from.
+        body: what was read of it.
+        choices: all choices as JSON text, where there are several.
+        more: further fields of the completion; they win.
+    """
+    metrics, usage = _measured(answer, body)
+    if not body.choices or (body.choices[0].message is None and body.choices[0].text is None):
+        raise as_error(answer, Ambiguous, "response_invalid", None, "the answer holds no choice", usage=usage)
+    choice = body.choices[0]
+    message = choice.message or Message(content=choice.text)
+    said, tool_calls, refusal = (
+        _content_text(message.content),
+        _calls_text(message.tool_calls),
+        text_of(message.refusal),
+    )
+    reasoning = text_of(message.reasoning_content) or text_of(message.reasoning)
+    if not said and not tool_calls and not refusal and not more.get("finish_reason"):
+        _refuse_empty(answer, text_of(choice.finish_reason), reasoning, usage)
+    fields: dict[str, Any] = {
+        "content": said,
+        "reasoning_content": reasoning,
+        "refusal": refusal,
+        "tool_calls": tool_calls,
+        "choices": choices,
+        "logprobs": json_text(choice.logprobs),
+        "finish_reason": text_of(choice.finish_reason),
+        **_common(answer, body, metrics, usage),
+    }
+    return Completion(**(fields | more))
+
+
+def _embedding_of(answer: Answer, body: Body) -> Completion:
+    metrics, usage = _measured(answer, body)
+    vector = first_vector(body.data)
+    if vector is None:
+        raise as_error(answer, Ambiguous, "response_invalid", None, "the answer holds no embedding", usage=usage)
+    if usage and usage.completion_tokens is None:
+        usage = msgspec.structs.replace(usage, completion_tokens=0)  # nothing is generated, and nothing charged for it
+    return Completion(embedding=vector, **_common(answer, body, metrics, usage))
+
+
+def _measured(answer: Answer, body: Body) -> tuple[dict[str, Any], Usage | None]:
+    """The performance metrics and the usage of an answer; an error in its body is raised with them."""
     metrics = perf_metrics_of(answer.headers, body.perf_metrics)
-    usage = _usage_of(body.usage, whole(metrics.get("cached-prompt-tokens")))
+    usage = usage_of(body.usage, whole(metrics.get("cached-prompt-tokens")))
     if body.error:
         raise error_inside(answer, body.error, usage)
-    if not body.choices or body.choices[0].message is None:
-        raise as_error(answer, Ambiguous, "response_invalid", None, "the answer holds no choice", usage=usage)
-    choice, message = body.choices[0], body.choices[0].message
-    said, tool_calls, refusal = _content_text(message.content), _calls_text(message.tool_calls), _text(message.refusal)
-    reasoning = _text(message.reasoning_content) or _text(message.reasoning)
-    if not said and not tool_calls and not refusal:
-        _refuse_empty(answer, _text(choice.finish_reason), reasoning, usage)
-    return Completion(
-        model=_text(body.model),
-        content=said,
-        reasoning_content=reasoning,
-        refusal=refusal,
-        tool_calls=tool_calls,
-        choices=_json_text(msgspec.json.decode(content, type=_Choices).choices) if len(body.choices) > 1 else None,
-        logprobs=_json_text(choice.logprobs),
-        finish_reason=_text(choice.finish_reason),
-        usage=usage,
-        latency_s=answer.latency_s,
-        server_ttft_s=seconds(metrics.get("server-time-to-first-token")),
-        server_processing_s=seconds(metrics.get("server-processing-time")),
-        perf_metrics=as_text(metrics),
-        status_code=answer.status,
-        request_id=answer.headers.get("x-request-id") or _text(body.id),
-        response=answer.text,
-    )
+    return metrics, usage
 
 
-def _parsed(answer: Answer) -> tuple[_Body, bytes]:
+def _common(answer: Answer, body: Body, metrics: dict[str, Any], usage: Usage | None) -> dict[str, Any]:
+    return {
+        "model": text_of(body.model),
+        "usage": usage,
+        "latency_s": answer.latency_s,
+        "server_ttft_s": seconds(metrics.get("server-time-to-first-token")),
+        "server_processing_s": seconds(metrics.get("server-processing-time")),
+        "perf_metrics": as_text(metrics),
+        "status_code": answer.status,
+        "request_id": answer.headers.get("x-request-id") or text_of(body.id),
+        "response": answer.text,
+    }
+
+
+def _parsed(answer: Answer) -> tuple[Body, bytes]:
     """The body, and the JSON that it was read from: the answer's, or what a lenient reader makes of it."""
     try:
         return _decode(answer.content), answer.content
@@ -104,7 +159,7 @@ def _parsed(answer: Answer) -> tuple[_Body, bytes]:
         raise as_error(answer, Ambiguous, "response_unreadable", None, said) from error
 
 
-def _usage_of(stated: Any, cached_tokens: int | None) -> Usage | None:
+def usage_of(stated: Any, cached_tokens: int | None) -> Usage | None:
     """The tokens that an answer states; a count that cannot be one is None."""
     if not isinstance(stated, dict):
         return None
@@ -134,7 +189,8 @@ def _refuse_empty(answer: Answer, finish_reason: str | None, reasoning: str | No
     raise as_error(answer, Rejected, "empty_response", code, said, usage=usage)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """A text with something in it, else None."""
     return value if isinstance(value, str) and value else None
 
 
@@ -152,6 +208,7 @@ def _calls_text(raw: msgspec.Raw) -> str | None:
     return text if text.startswith("[") and "{" in text else None
 
 
-def _json_text(raw: msgspec.Raw) -> str | None:
+def json_text(raw: msgspec.Raw) -> str | None:
+    """JSON text as it came, None for nothing."""
     text = bytes(raw).decode("utf-8", "replace")
     return None if text in {"null", "[]", "{}"} else text

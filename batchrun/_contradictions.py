@@ -1,0 +1,98 @@
+"""What a configuration must not say, although each key of it is one of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from batchrun.errors import ConfigError
+
+if TYPE_CHECKING:
+    from batchrun.config import Config, RequestConfig, StopStreamConfig
+
+_SECRET_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
+
+
+def refuse_contradictions(config: Config, origin: str) -> None:
+    """Raise ConfigError for values that cannot be right, or not together."""
+    for name in config.endpoint.headers:
+        if name.lower() in _SECRET_HEADERS:
+            raise ConfigError(
+                f"{origin}: `endpoint.headers.{name}` would put a secret into a file",
+                remedy="put the key into an environment variable and name it in endpoint.api_key_env",
+            )
+    for key in ("messages", "prompt", "model", "stream"):
+        if key in config.request.params:
+            remedy = "set request.stream" if key == "stream" else "remove it"
+            raise ConfigError(f"{origin}: `request.params.{key}` is not a sampling parameter", remedy=remedy)
+    if not config.output.strip():
+        raise ConfigError(f"{origin}: `output` is empty", remedy="name a folder: -o runs/first")
+    if config.endpoint.proxy is not None and config.endpoint.proxy != "env":
+        _refuse_proxy(config.endpoint.proxy, origin)
+    if config.request.system is not None and config.endpoint.api != "chat":
+        remedy = "remove it, or set endpoint.api: chat"
+        raise ConfigError(f"{origin}: `request.system` has no meaning under api {config.endpoint.api}", remedy=remedy)
+    _refuse_stream(config.request, origin, api=config.endpoint.api)
+    _refuse_unbuilt(config, origin)
+
+
+def _refuse_proxy(proxy: str, origin: str) -> None:
+    try:
+        parts = urlsplit(proxy)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        remedy = "write e.g. http://proxy.example:3128, or `env` for what HTTPS_PROXY and NO_PROXY say"
+        raise ConfigError(f"{origin}: `endpoint.proxy: {proxy}` is not an http URL", remedy=remedy)
+    if parts.username or parts.password:
+        remedy = "put that URL into the environment variable HTTPS_PROXY and write `proxy: env`"
+        raise ConfigError(f"{origin}: `endpoint.proxy` would put a password into a file", remedy=remedy)
+
+
+def _refuse_stream(request: RequestConfig, origin: str, *, api: str) -> None:
+    wishes = {"stop_stream": request.stop_stream is not None, "measure_ttft": request.measure_ttft}
+    wishes["stream: always"] = request.stream == "always"
+    for key, wanted in wishes.items():
+        if wanted and api == "embeddings":
+            raise ConfigError(f"{origin}: `request.{key}` needs a stream, and embeddings have none", remedy="remove it")
+        if wanted and request.stream == "never":
+            remedy = "set request.stream: auto"
+            raise ConfigError(
+                f"{origin}: `request.{key}` and `request.stream: never` exclude each other", remedy=remedy
+            )
+    if request.stop_stream is not None:
+        _refuse_stop(request.stop_stream, origin)
+
+
+def _refuse_stop(stop: StopStreamConfig, origin: str) -> None:
+    if stop == type(stop)():
+        remedy = "give it pattern, max_chars, json_complete or repetition, or remove it"
+        raise ConfigError(f"{origin}: `request.stop_stream` has no rule", remedy=remedy)
+    if stop.pattern is None:
+        return
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if not stop.pattern:
+        raise ConfigError(f"{origin}: `request.stop_stream.pattern` is empty", remedy="write one, or remove it")
+    try:
+        compute.match_substring_regex(pa.scalar(""), stop.pattern)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(
+            f"{origin}: `request.stop_stream.pattern`: {error}",
+            remedy="correct it; RE2 syntax holds, without lookaround and backreferences",
+        ) from error
+
+
+def _refuse_unbuilt(config: Config, origin: str) -> None:
+    later = {
+        "limits.max_cost_usd": config.limits.max_cost_usd,
+        "limits.prompt_tokens_per_minute": config.limits.prompt_tokens_per_minute,
+        "limits.generated_tokens_per_minute": config.limits.generated_tokens_per_minute,
+    }
+    for key, value in later.items():
+        if value is not None:
+            raise ConfigError(
+                f"{origin}: `{key}: {value}` is not built yet, and nothing is worse than a limit that is not kept",
+                remedy=f"remove `{key}`; CHANGELOG.md says what this version can do",
+            )
