@@ -21,7 +21,7 @@ def refuse_contradictions(config: Config, origin: str) -> None:
                 f"{origin}: `endpoint.headers.{name}` would put a secret into a file",
                 remedy="put the key into an environment variable and name it in endpoint.api_key_env",
             )
-    for key in ("messages", "prompt", "model", "stream"):
+    for key in ("messages", "prompt", "input", "turns", "model", "stream"):
         if key in config.request.params:
             remedy = "set request.stream" if key == "stream" else "remove it"
             raise ConfigError(f"{origin}: `request.params.{key}` is not a sampling parameter", remedy=remedy)

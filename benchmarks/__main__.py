@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import check, memory, startup, throughput
+from benchmarks import check, memory, startup, streaming, throughput
 
 PACKAGES = ("aiohttp", "batchrun-llm", "msgspec", "pyarrow", "uvloop")
 
@@ -24,6 +24,7 @@ def main() -> None:
     parts = [
         startup.measure(),
         throughput.measure(options.rows, options.pairs),
+        streaming.measure(options.rows // 4, options.pairs),
         memory.measure(options.rows),
         check.measure(10 * options.rows),
     ]

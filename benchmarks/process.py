@@ -42,9 +42,9 @@ class Server:
 
     took: Took
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
         self._started = time.perf_counter()
-        command = [sys.executable, "-m", "benchmarks.server"]
+        command = [sys.executable, "-m", "benchmarks.server", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.base_url = self._process.stdout.readline().strip()
 
@@ -56,8 +56,8 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    server = Server()
+def serving(*arguments: str) -> Iterator[Server]:
+    server = Server(*arguments)
     try:
         yield server
     finally:

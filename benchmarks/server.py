@@ -1,6 +1,7 @@
 """The endpoint that the clients are measured against: one fixed chat completion, as fast as Python can send it.
 
-`python -m benchmarks.server` prints its base URL and serves until its standard input closes.
+`python -m benchmarks.server` prints its base URL and serves until its standard input closes. With `stream` the answer
+is a stream of 50 tokens, an event, a chunk and a write each, two milliseconds apart.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 
 from benchmarks.work import MODEL
 
+TOKENS, GAP_S = 50, 0.002
 CONTENT = "Your parcel is with the carrier, and the tracking page will catch up by tomorrow evening. " * 8
 HEADERS = {
     "Content-Type": "application/json",
@@ -46,6 +48,27 @@ def answer() -> bytes:
     return head.encode() + b"\r\n" + body
 
 
+def events() -> list[bytes]:
+    """The head and the events of a stream in Fireworks' shape, each a chunk of HTTP of about 250 bytes."""
+    head = {"id": "chatcmpl-5d1b7c9e2f", "object": "chat.completion.chunk", "created": 1793534400, "model": MODEL}
+    words = [word + " " for word in CONTENT.split()[: TOKENS - 1]]
+    deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in words)]
+    chunks = [
+        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": None} for delta in deltas
+    ]
+    usage = {"prompt_tokens": 212, "completion_tokens": TOKENS, "total_tokens": 212 + TOKENS}
+    metrics = {"server-time-to-first-token": "0.044", "server-processing-time": "0.871"}
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None})
+    chunks.append({**head, "choices": [], "usage": usage, "perf_metrics": metrics})
+    texts = [json.dumps(chunk, separators=(",", ":")) for chunk in chunks]
+    pieces = [f"data: {text}\n\n".encode() for text in [*texts, "[DONE]"]]
+    headers = {**HEADERS, "Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
+    lines = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    wire = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
+    # the ends of choice, usage and stream leave together, as from real servers
+    return [lines.encode() + b"\r\n" + wire[0], *wire[1:TOKENS], b"".join(wire[TOKENS:]) + b"0\r\n\r\n"]
+
+
 class Answerer(asyncio.Protocol):
     """Answers every whole request on a kept-alive connection at once, without looking into it."""
 
@@ -64,6 +87,26 @@ class Answerer(asyncio.Protocol):
             self.transport.write(self.whole)
 
 
+class Streamer(Answerer):
+    """The same with a stream."""
+
+    pieces = events()
+
+    def data_received(self, data: bytes) -> None:
+        """Begin to stream once a request is complete; the next one comes only after the answer."""
+        self.pending += data
+        if (length := request_length(self.pending)) and len(self.pending) >= length:
+            self.pending = self.pending[length:]
+            self._write(0)
+
+    def _write(self, at: int) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(self.pieces[at])
+        if at + 1 < len(self.pieces):
+            asyncio.get_running_loop().call_later(GAP_S, self._write, at + 1)
+
+
 def request_length(data: bytes) -> int:
     """The bytes of the request that `data` begins with, 0 as long as its head is not complete."""
     end = data.find(b"\r\n\r\n")
@@ -74,7 +117,8 @@ def request_length(data: bytes) -> int:
 
 
 async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Answerer, "127.0.0.1", 0)
+    protocol = Streamer if sys.argv[1:] == ["stream"] else Answerer
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await asyncio.to_thread(sys.stdin.read)
 

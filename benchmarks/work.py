@@ -19,6 +19,6 @@ def write_rows(path: Path, rows: int) -> None:
             file.write(f'{{"custom_id": "ticket-{index:07d}", "prompt": "{index} {text}", "label": "shipping"}}\n')
 
 
-def batchrun_command(prompts: Path, folder: Path, base_url: str) -> list[str]:
+def batchrun_command(prompts: Path, folder: Path, base_url: str, *options: str) -> list[str]:
     command = ["batchrun", "run", str(prompts), "-o", str(folder), "-m", MODEL, "-c", str(CONCURRENCY)]
-    return [*command, "--set", f"endpoint.base_url={base_url}"]
+    return [*command, "--set", f"endpoint.base_url={base_url}", *options]

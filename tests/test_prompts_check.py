@@ -33,10 +33,11 @@ def run(tmp_path):
 def test_rows_models_and_forms_are_counted(run):
     """Invalid rows are rows, but have neither a model nor a form."""
     messages = [{"role": "user", "content": "q"}]
-    checked = run({"prompt": "p"}, {"prompt": "p", "model": "n"}, b"{", {"body": {"messages": messages}})
-    assert (checked.rows, checked.invalid) == (4, 1)
-    assert checked.models == {"m": 2, "n": 1}
-    assert checked.forms == {"prompt": 2, "fireworks_batch": 1}
+    others = {"body": {"messages": messages}}, {"turns": ["a", "b"]}
+    checked = run({"prompt": "p"}, {"prompt": "p", "model": "n"}, b"{", *others)
+    assert (checked.rows, checked.invalid) == (5, 1)
+    assert checked.models == {"m": 3, "n": 1}
+    assert checked.forms == {"prompt": 2, "fireworks_batch": 1, "turns": 1}
 
 
 def test_the_first_request_is_kept_to_be_shown(run):
@@ -50,6 +51,22 @@ def test_problems_are_collected_not_raised(run):
     assert (checked.rows, checked.invalid, len(checked.problems)) == (31, 30, 20)
     assert [problem.index for problem in checked.problems] == list(range(20))
     assert all(problem.__traceback__ is None for problem in checked.problems)
+
+
+def test_every_problem_has_its_line(run, tmp_path):
+    """Also those of images, turns and bodies that are found only when a row is rendered."""
+    image = [{"type": "image_url", "image_url": {"url": "a.png"}}]
+    checked = run(
+        {"turns": []},
+        {"messages": [{"role": "user", "content": image}]},
+        {"url": "/v1/embeddings", "method": "POST", "body": {"input": ["a", "b"]}},
+        {"turns": ["a", "b"], "params": {"n": 2}},
+        {"prompt": "p", "params": {"stream_options": 1}},
+    )
+    assert checked.invalid == 5
+    places = [f"{tmp_path / 'in.jsonl'}:{number}" for number in range(1, 6)]
+    assert [problem.where for problem in checked.problems] == places
+    assert all(str(problem).startswith(problem.where + ": ") and problem.remedy for problem in checked.problems)
 
 
 def test_an_input_of_bad_rows_alone_has_no_first_request(run):
@@ -118,6 +135,7 @@ ROW = {"custom_id": "a", "prompt": "p"}
         [{"custom_id": "a", "prompt": "q"}],
         [{"custom_id": "b", "prompt": "p"}],
         [{"custom_id": "a", "prompt": "p", "params": {"seed": 1}}],
+        [{"custom_id": "a", "turns": ["p", "q"]}],
         [ROW, {"prompt": "p"}],
         [ROW, b"{"],
         [b"{", ROW],

@@ -40,11 +40,36 @@ params = st.fixed_dictionaries(
 )
 messages = st.lists(message, min_size=1, max_size=3)
 common = {"model": st.sampled_from(["m1", "m2"]), "system": text, "params": params}
-bodies = st.fixed_dictionaries({"messages": messages}, optional={"model": text, "seed": st.integers(0, 9)})
+turns = st.lists(text.filter(bool), min_size=1, max_size=3)
+in_body = {"model": text, "seed": st.integers(0, 9), "stream": st.booleans()}
+bodies = st.fixed_dictionaries({"messages": messages}, optional=in_body)
+line = {"method": st.just("POST"), "url": st.just("/v1/embeddings")}
 request_row = st.one_of(
     st.fixed_dictionaries({"messages": messages}, optional=common),
     st.fixed_dictionaries({"prompt": text}, optional=common),
+    st.fixed_dictionaries({"turns": turns}, optional=common),
     st.fixed_dictionaries({"body": bodies}),
+    st.fixed_dictionaries({**line, "body": st.fixed_dictionaries({"input": text})}),
+)
+
+url = st.sampled_from(["a.png", "b.gif", "https://a.example/x", "data:image/png;base64,AAAA"])
+part = st.one_of(
+    st.fixed_dictionaries({"type": st.just("text"), "text": text}),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("image_url"),
+            "image_url": st.fixed_dictionaries({"url": url}, optional={"detail": st.just("low")}),
+        }
+    ),
+)
+picture_row = st.fixed_dictionaries(
+    {
+        "messages": st.lists(
+            st.fixed_dictionaries({"role": st.just("user"), "content": st.lists(part, max_size=3)}),
+            min_size=1,
+            max_size=2,
+        )
+    }
 )
 
 QUICK = settings(deadline=None, max_examples=50)
@@ -53,23 +78,32 @@ EVERY_MESSAGE = {"role": "", "content": "", "name": "", "tool_calls": [EVERY_CAL
 EVERY_KEY = {
     "messages": [EVERY_MESSAGE],
     "prompt": "",
-    "body": {"messages": [EVERY_MESSAGE], "model": "", "seed": 0},
+    "turns": [""],
+    "method": "",
+    "url": "",
+    "body": {"messages": [EVERY_MESSAGE], "input": "", "model": "", "seed": 0, "stream": False},
     "model": "",
     "system": "",
     "params": {"top_k": 0, "top_p": 0.0, "stop": [""]},
 }
+EVERY_PART = {"type": "", "text": "", "image_url": {"url": "", "detail": ""}}
+EVERY_PICTURE = {"messages": [{"role": "", "content": [EVERY_PART]}]}
 RENDERER = Renderer(check_config({"input": "x", "request": {"model": "m", "system": "S"}}))
 
 
 def read(name, content):
     """Read the rows of a file with this name and content (bytes, or a table)."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            pq.write_table(content, path)
-        return list(open_prompts(str(path)).read())
+        return read_in(Path(folder), name, content)
+
+
+def read_in(folder, name, content):
+    """Read them in a folder that stays."""
+    if isinstance(content, bytes):
+        (folder / name).write_bytes(content)
+    else:
+        pq.write_table(content, folder / name)
+    return list(open_prompts(str(folder / name)).read())
 
 
 def in_order(value, pattern):
@@ -114,6 +148,22 @@ def test_a_parquet_copy_sends_the_same_bytes(rows):
     lines = [RENDERER.render(prompt) for prompt in read("in.jsonl", b"\n".join(as_lines(rows)))]
     copies = [RENDERER.render(prompt) for prompt in read("in.parquet", table)]
     assert copies == lines
+
+
+@settings(QUICK, max_examples=25)
+@given(st.lists(picture_row, min_size=1, max_size=4))
+def test_a_parquet_copy_sends_the_same_images(rows):
+    """Files are found from either, and nothing that Arrow adds to a part is sent."""
+    rows = [in_order(row, EVERY_PICTURE) for row in rows]
+    table = pa.Table.from_pylist([EVERY_PICTURE, *rows]).slice(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        (folder / "b.gif").write_bytes(b"GIF89a")
+        lines = [RENDERER.render(prompt) for prompt in read_in(folder, "in.jsonl", b"\n".join(as_lines(rows)))]
+        copies = [RENDERER.render(prompt) for prompt in read_in(folder, "in.parquet", table)]
+    assert copies == lines
+    assert not any(b'"a.png"' in request.body or b'"b.gif"' in request.body for request in lines)
 
 
 @settings(QUICK)

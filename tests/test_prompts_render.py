@@ -5,42 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from rows import USER, body, prompt, refusal, renderer
 
-from batchrun.config import check_config
-from batchrun.errors import PromptError
-from batchrun.prompts.render import Renderer
 from batchrun.types import Prompt
-
-USER = {"role": "user", "content": "hi"}
-
-
-def renderer(keep_columns=(), base_url="http://localhost:1/v1", **request):
-    """Configure a run with model m and max_tokens 9."""
-    request = {"model": "m", "params": {"max_tokens": 9, "temperature": None}} | request
-    endpoint = {"base_url": base_url}
-    return Renderer(
-        check_config({"input": "x", "endpoint": endpoint, "request": request, "keep_columns": list(keep_columns)})
-    )
-
-
-def prompt(**row):
-    """Put a row in its place."""
-    return Prompt(index=4, custom_id="id4", where="in.jsonl:5", row=row)
-
-
-def body(row, **request):
-    """Render a row and parse what would be sent."""
-    return json.loads(renderer(**request).render(prompt(**row)).body)
-
-
-def refusal(row, **request):
-    """Render a row that cannot be sent; whatever is wrong, its place is known."""
-    with pytest.raises(PromptError) as caught:
-        renderer(**request).render(prompt(**row))
-    error = caught.value
-    assert (error.where, error.index, error.custom_id) == ("in.jsonl:5", 4, "id4")
-    assert error.remedy
-    return error
 
 
 def test_a_prompt_becomes_a_user_message():
@@ -167,13 +134,13 @@ def test_one_row_does_not_change_the_next():
         ({}, "nothing to send: the row has only no columns"),
         ({"prompt": None, "label": "x"}, "nothing to send"),
         ({"prompt": "hi", "messages": [USER]}, "the row has `messages`, `prompt`, which exclude each other"),
-        ({"turns": ["a", "b"]}, "turns are not built yet"),
         ({"body": "hello"}, "body is text that is not JSON"),
         ({"body": [1]}, "body is a list, not an object"),
         ({"body": {}}, "body is an object, not an object with keys"),
-        ({"body": {"messages": [USER], "stream": True}}, "body.stream is set"),
         ({"body": {"messages": [USER], "model": 5}}, "body.model is a number"),
-        ({"url": "/v1/embeddings", "method": "POST", "body": {"input": "x"}}, "POST /v1/embeddings"),
+        ({"url": "/v1/responses", "method": "POST", "body": {"input": "x"}}, "asks for POST /v1/responses"),
+        ({"body": {"prompt": "hi"}}, "body.messages is not a list with at least one message"),
+        ({"body": {"messages": [USER, {"role": "human"}]}}, "body.messages[1].role is `human`"),
         ({"url": "/v1/chat/completions", "method": "GET", "body": {"messages": [USER]}}, "GET /v1/chat/completions"),
         ({"method": "POST", "body": {"messages": [USER]}}, "the batch line asks for POST None"),
         ({"prompt": "\ud83d"}, "lone surrogate"),
@@ -187,7 +154,7 @@ def test_unusable_rows_are_refused(row, why):
 
 def test_an_unknown_form_says_what_was_expected():
     """The remedy names the forms."""
-    assert "`messages`, `prompt`, or a batch line's `body`" in refusal({"question": "hi"}).remedy
+    assert "`messages`, `prompt`, `turns`, or a batch line's `body`" in refusal({"question": "hi"}).remedy
 
 
 def test_column_names_are_not_shown_raw():

@@ -28,6 +28,7 @@ def checked(name, **request):
         ("prompts.jsonl", 200, {"prompt": 200}, {}),
         ("prompts.parquet", 200, {"prompt": 200}, {}),
         ("openai_batch.jsonl", 20, {"openai_batch": 20}, {}),
+        ("conversations.jsonl", 6, {"turns": 6}, {}),
         ("tickets.csv", 30, {"template": 30}, {"template": "{{ customer_message }}"}),
     ],
 )
@@ -58,6 +59,14 @@ def test_labels_are_as_described():
     assert all(", ".join(LABELS) in row["prompt"] for row in rows)
     readme = (SAMPLES / "README.md").read_text(encoding="utf-8")
     assert ", ".join(f"{label} {count}" for label, count in LABELS.items()) in readme.replace("\n", " ")
+
+
+def test_conversations_are_as_described():
+    """Every turn is a message of its own, as many as the README says."""
+    rows = [prompt.row for prompt in open_prompts(str(SAMPLES / "conversations.jsonl")).read()]
+    turns = [turn for row in rows for turn in row["turns"]]
+    assert (len(turns), len(set(turns)), sum("system" in row for row in rows)) == (15, 15, 2)
+    assert {len(row["turns"]) for row in rows} == {1, 2, 3, 4}
 
 
 def test_every_file_is_described():

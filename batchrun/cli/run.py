@@ -30,6 +30,12 @@ _CONFIG_SUFFIXES = (".yaml", ".yml", ".toml")
     "--rpm", metavar="N", type=click.FloatRange(min=0, min_open=True), help="At most N requests in any minute."
 )
 @click.option(
+    "--stream",
+    metavar="WHEN",
+    type=click.Choice(["auto", "always", "never"]),
+    help="Stream: auto (where it is needed), always or never.",
+)
+@click.option(
     "--set",
     "sets",
     metavar="KEY=VALUE",
@@ -69,6 +75,7 @@ def run(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) ->
         "input": source,
         "output": options["output"],
         "request.model": options["model"],
+        "request.stream": options["stream"],
         "limits.concurrency": options["concurrency"],
         "limits.requests_per_minute": options["rpm"],
     }
