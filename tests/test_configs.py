@@ -20,9 +20,6 @@ REFUSED = {
     "limits.max_cost_usd": 5,
     "limits.prompt_tokens_per_minute": 1000,
     "limits.generated_tokens_per_minute": 1000,
-    "request.stream": "always",
-    "request.stop_stream": {"max_chars": 10},
-    "endpoint.api": "completions",
 }
 """Keys with a value that is not built yet."""
 

@@ -18,11 +18,13 @@ from test_configs import REFUSED, keys_of
 
 import batchrun
 from batchrun.cli import batchrun as group
+from batchrun.config import check_config
 from batchrun.store.schema import FAILURES, RESULTS
 from batchrun.types import ErrorType
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REQUESTS = (ROOT / "docs" / "requests.md").read_text(encoding="utf-8")
 SAMPLES = sorted(path.name for path in (ROOT / "sample_data").iterdir() if path.suffix != ".md")
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 143}
 INSTALL = "pip install -e . && "
@@ -30,14 +32,15 @@ STEADY = ("runs/quickstart: ", "Simulated: ", "Model ", "Endpoint ", "Rows ", "T
 """How the lines begin that are the same in every run of the quickstart."""
 
 
-def blocks(kind: str) -> list[str]:
+def blocks(kind: str, text: str = README) -> list[str]:
     """The fenced blocks of one kind."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def sessions() -> list[tuple[str, list[str]]]:
     """Each command that is shown with its output, in order."""
-    parts = [part for block in blocks("console") for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    shown = [*blocks("console"), *blocks("console", REQUESTS)]
+    parts = [part for block in shown for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
     return [(part.partition("\n")[0], part.partition("\n")[2].splitlines()) for part in parts]
 
 
@@ -189,11 +192,19 @@ def run_here():
         yield run
 
 
-def test_the_shown_rows_are_rows(tmp_path, run_here):
-    """Each form under Input becomes a request."""
-    rows = next(block for block in blocks("json") if '"prompt"' in block)
+@pytest.mark.parametrize("rows", [*blocks("json"), *blocks("json", REQUESTS)])
+def test_the_shown_rows_are_rows(tmp_path, run_here, rows):
+    """Each of them becomes a request, and is answered."""
     (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
     assert run_here(tmp_path, tmp_path / "rows.jsonl").rows.succeeded == rows.count("\n")
+
+
+@pytest.mark.parametrize("keys", blocks("yaml", REQUESTS))
+def test_the_shown_keys_are_keys(tmp_path, keys):
+    """They make a configuration, with whatever a file holds that they name."""
+    values = yaml.safe_load(keys.replace("answer.schema.json", str(tmp_path / "answer.schema.json")))
+    (tmp_path / "answer.schema.json").write_text("{}", encoding="utf-8")
+    assert check_config({"input": "prompts.jsonl", **values})
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from batchrun.simulated.answers import Author
+from batchrun.simulated.author import Author
+from batchrun.simulated.chat import ChatRequest
+from batchrun.simulated.forms import payload
 from batchrun.simulated.refusals import Refusal
 from batchrun.simulated.scenario import Answers, Latency, Scenario
 from batchrun.simulated.text import labels_in
@@ -18,9 +20,15 @@ def body(**params):
     return json.dumps({"model": "m", "messages": ASK, **params}).encode()
 
 
+def images(count, url="https://example.org/1.png"):
+    """A request with so many images."""
+    parts = [{"type": "image_url", "image_url": {"url": url}}] * count
+    return body(messages=[{"role": "user", "content": [{"type": "text", "text": "What is it?"}, *parts]}])
+
+
 def answer(scenario=None, **params):
     """The answer to the usual prompt, from an author who has seen nothing yet."""
-    return Author(scenario or Scenario()).answer(parse_request(body(**params)), 1)
+    return Author(scenario or Scenario()).answer(parse_request(body(**params), ChatRequest), 1)
 
 
 def words(**params):
@@ -31,7 +39,7 @@ def words(**params):
 def refusal(raw):
     """The message of the 400 with which a body is refused."""
     with pytest.raises(Refusal) as caught:
-        parse_request(raw)
+        parse_request(raw, ChatRequest)
     assert caught.value.status == 400
     return caught.value.payload["error"]["message"]
 
@@ -118,6 +126,36 @@ def test_json_object_is_an_object():
     assert json.loads(words(response_format={"type": "json_object"}))["simulated"] is True
 
 
+def test_a_grammar_is_accepted():
+    """The answer is plain words, as nothing here reads grammars."""
+    assert words(response_format={"type": "grammar", "grammar": 'root ::= "a"'}) == words()
+
+
+def test_a_schema_is_followed_where_it_leads():
+    """References, alternatives and bounds; one that contains itself ends."""
+    schema = {
+        "$defs": {"node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}},
+        "properties": {
+            "score": {"type": "integer", "minimum": 40, "maximum": 41},
+            "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "either": {"anyOf": [{"const": 1}, {"const": 2}]},
+            "node": {"$ref": "#/$defs/node"},
+        },
+    }
+    shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    got = json.loads(words(response_format=shape))
+    assert (got["score"], got["maybe"], got["either"]) == (40, None, 1)
+    assert "next" in got["node"]["next"]
+
+
+def test_what_is_no_schema_is_refused():
+    """400, not a failure of the server."""
+    shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "properties": [1]}}}
+    with pytest.raises(Refusal) as caught:
+        words(response_format=shape)
+    assert caught.value.status == 400
+
+
 def test_json_schema_is_fitted():
     """Names and types of the schema are in the answer."""
     schema = {
@@ -147,15 +185,76 @@ def test_a_tool_that_must_be_called_is_called(choice):
     assert list(json.loads(got.tool_calls[0]["function"]["arguments"])) == ["at"]
 
 
+def test_several_tools_are_called_only_where_that_is_allowed():
+    """One by default; all with parallel_tool_calls; none where nothing must be called."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("look", "listen")]
+    some, one, none = (
+        answer(tools=tools, **asked).choices[0].tool_calls
+        for asked in (
+            {"tool_choice": "any", "parallel_tool_calls": True},
+            {"tool_choice": "required"},
+            {"parallel_tool_calls": True},
+        )
+    )
+    assert [call["function"]["name"] for call in some] == ["look", "listen"]
+    assert [call["function"]["name"] for call in one] == ["look"]
+    assert none is None
+
+
 def test_a_system_prompt_is_cached_once_seen():
     """The first request with it pays in full, the next ones have it cached; another model has a cache of its own."""
     author = Author(Scenario())
     shared = [{"role": "system", "content": "Be brief. " * 20}, *ASK]
 
     def ask(model):
-        return author.answer(parse_request(body(messages=shared, model=model)), 1).cached_tokens
+        return author.answer(parse_request(body(messages=shared, model=model), ChatRequest), 1).cached_tokens
 
     assert [ask("m"), ask("m"), ask("other")] == [0, 50, 0]
+
+
+def test_the_turns_so_far_are_cached_for_the_next_one():
+    """A conversation that goes on has all but its last message cached, if its first turn was asked here."""
+    author = Author(Scenario())
+    first = [{"role": "user", "content": "x" * 40}]
+    second = [*first, {"role": "assistant", "content": "y" * 80}, {"role": "user", "content": "and now?"}]
+    third = [*second, {"role": "assistant", "content": "z" * 4}, {"role": "user", "content": "and now?"}]
+
+    def ask(messages, **params):
+        return author.answer(parse_request(body(messages=messages, **params), ChatRequest), 1).cached_tokens
+
+    assert [ask(first), ask(second), ask(third)] == [0, 10, 32]
+    assert ask(third, prompt_cache_isolation_key="mine") == 0
+    assert ask(third, prompt_cache_max_len=0) == 0
+
+
+def test_an_empty_system_message_is_no_system_prompt():
+    """It is accepted and costs nothing."""
+    empty = [{"role": "system", "content": ""}, *ASK]
+    assert answer(messages=empty).prompt_tokens == answer().prompt_tokens
+
+
+def test_images_are_tokens():
+    """They are part of the prompt, and another image gets another answer."""
+
+    def asked(url):
+        parts = [{"type": "text", "text": ASK[0]["content"]}, {"type": "image_url", "image_url": {"url": url}}]
+        return answer(messages=[{"role": "user", "content": parts}])
+
+    one, other = asked("https://example.org/1.png"), asked("data:image/png;base64,AAAA")
+    assert one.prompt_tokens == answer().prompt_tokens + 500
+    assert one.choices != other.choices
+
+
+def test_logprobs_come_in_both_forms():
+    """`true` is OpenAI's form, with offsets and alternatives; a number is the legacy form."""
+    request = parse_request(body(logprobs=True, top_logprobs=1, max_tokens=2), ChatRequest)
+    (choice,) = payload(request, answer(max_tokens=2))["choices"]
+    first, second = choice["logprobs"]["content"]
+    assert (first["token"], second["text_offset"], bytes(first["bytes"])) == ("Simu", 4, b"Simu")
+    assert [other["token"] for other in first["top_logprobs"]] == ["Simu"]
+    request = parse_request(body(logprobs=0, max_tokens=2), ChatRequest)
+    (choice,) = payload(request, answer(max_tokens=2))["choices"]
+    assert choice["logprobs"]["tokens"] == ["Simu", "late"]
 
 
 def test_cached_tokens_are_part_of_the_prompt():
@@ -163,6 +262,19 @@ def test_cached_tokens_are_part_of_the_prompt():
     usage = answer().usage()
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     assert usage["prompt_tokens_details"]["cached_tokens"] <= usage["prompt_tokens"]
+
+
+def test_a_seed_gives_the_same_text_again():
+    """The request's own seed decides, with that of the scenario."""
+    assert words(seed=1) == words(seed=1) != words(seed=2)
+
+
+def test_a_limit_beyond_the_context_is_lowered_or_refused():
+    """Silently by default; with `error` it is a 400."""
+    asked = {"max_tokens": 100, "ignore_eos": True}
+    assert answer(Scenario(context_tokens=20), **asked).completion_tokens == 11
+    with pytest.raises(Refusal):
+        answer(Scenario(context_tokens=20), context_length_exceeded_behavior="error", **asked)
 
 
 def test_zero_latency_is_zero():
@@ -196,6 +308,11 @@ def test_a_prompt_beyond_the_context_is_refused():
         (body(max_tokens=4097), "Requests with max_tokens > 4096 must have stream=true"),
         (body(max_tokens=1, max_completion_tokens=1), "max_tokens and max_completion_tokens cannot be given together"),
         (body(thinking={"type": "enabled"}, reasoning_effort="low"), "thinking and reasoning_effort"),
+        (body(top_logprobs=2), "top_logprobs needs logprobs"),
+        (body(stream_options={"buffer": 1}), "Extra inputs are not permitted, field: 'stream_options.buffer'"),
+        (images(31), "At most 30 images are allowed, got 31"),
+        (images(1, "file:///etc/passwd"), "web address or a base64 data URL"),
+        (images(1, "data:application/pdf;base64,AA"), "web address or a base64 data URL"),
         (body(temperature=3), "Expected float <= 2.0, field: 'temperature'"),
         (body(messages=[]), "length >= 1, field: 'messages'"),
         (body(messages=[{"role": "developer", "content": "x"}]), "Invalid enum value 'developer'"),
@@ -210,9 +327,29 @@ def test_a_wrong_body_is_refused(raw, message):
     assert message in refusal(raw)
 
 
+def test_images_are_together_at_most_10_mb():
+    """As base64 counts them."""
+    assert "larger than 10 MB" in refusal(images(2, "data:image/png;base64," + "A" * 5_300_000))
+
+
+def test_what_is_unknown_may_be_passed_over():
+    """Where a server is not strict, at any depth; the rest is read as ever."""
+    loose = body(best_of=2, messages=[{**ASK[0], "cache": 1}], stream_options={"buffer": 1})
+    request = parse_request(loose, ChatRequest, strict=False)
+    assert request == parse_request(body(stream_options={}), ChatRequest)
+    with pytest.raises(Refusal, match="400"):
+        parse_request(body(best_of=2, temperature=3), ChatRequest, strict=False)
+
+
+def test_thirty_images_are_allowed():
+    """By address or embedded."""
+    assert parse_request(images(30), ChatRequest).messages[0].images[0].endswith("1.png")
+    assert parse_request(images(1, "data:image/jpeg;base64,AA"), ChatRequest).last_user == "What is it?"
+
+
 def test_more_than_4096_tokens_may_be_streamed():
     """The limit is one of plain answers only."""
-    assert parse_request(body(max_tokens=4097, stream=True)).token_limit == 4097
+    assert parse_request(body(max_tokens=4097, stream=True), ChatRequest).token_limit == 4097
 
 
 def test_every_documented_parameter_is_accepted():
@@ -223,4 +360,4 @@ def test_every_documented_parameter_is_accepted():
         "metadata": {"a": "b"}, "service_tier": "priority", "reasoning_effort": "low", "safe_tokenization": True,
         "context_length_exceeded_behavior": "error", "stream_options": {"include_usage": True}, "stream": True,
     }  # fmt: skip
-    assert parse_request(body(**params)).model == "m"
+    assert parse_request(body(**params), ChatRequest).model == "m"

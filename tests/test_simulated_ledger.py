@@ -5,13 +5,14 @@ import json
 import pytest
 
 from batchrun.errors import ConfigError
-from batchrun.simulated.answers import Author
+from batchrun.simulated.author import Author
+from batchrun.simulated.chat import ChatRequest
 from batchrun.simulated.ledger import Ledger
 from batchrun.simulated.scenario import Scenario
 from batchrun.simulated.wire import parse_request
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hello"}]}'
-REQUEST = parse_request(BODY)
+REQUEST = parse_request(BODY, ChatRequest)
 ANSWER = Author(Scenario()).answer(REQUEST, 1)
 
 
@@ -23,7 +24,7 @@ def path(tmp_path):
 
 def charge(ledger, tokens):
     """Let a request in, charge it and let it out."""
-    ledger.charge(ledger.begin(), REQUEST, BODY, ANSWER, tokens=tokens, status=200)
+    ledger.charge(ledger.begin(), REQUEST, BODY, ANSWER, tokens=tokens)
     ledger.end()
 
 

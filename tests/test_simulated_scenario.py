@@ -32,7 +32,11 @@ def test_the_example_names_every_key_with_its_default():
     example = load_scenario(str(EXAMPLE))
     assert (example.latency, example.answers) == (Scenario().latency, Scenario().answers)
     text = EXAMPLE.read_text()
-    for section in (Scenario, *(type(getattr(example, name)) for name in ("latency", "answers", "limits")), Fault):
+    for section in (
+        Scenario,
+        *(type(getattr(example, name)) for name in ("latency", "answers", "limits", "stream")),
+        Fault,
+    ):
         assert [name for name in section.__struct_fields__ if name not in text] == []
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import socket
 from contextlib import ExitStack, suppress
-from http.client import HTTPConnection, IncompleteRead
+from http.client import HTTPConnection, IncompleteRead, RemoteDisconnected
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,7 +17,7 @@ CHARGED = ("reset_before_answer", "reset", "truncated", "bad_json", "empty", "no
 @pytest.fixture(scope="module")
 def server():
     """A server where every fault strikes the prompts that name it, and the model `m` is there."""
-    kinds = [*REFUSED, *CHARGED, "silent"]
+    kinds = [*REFUSED, *CHARGED, "silent", "close_silently"]
     faults = [{"kind": kind, "match": f"please {kind}", "seconds": 0.01} for kind in kinds]
     faults.append({"kind": "server_error", "match": "bad gateway", "status": 502})
     faults.append({"kind": "rate_limited", "match": "come back", "retry_after_s": 1.5})
@@ -55,7 +55,8 @@ def test_an_answer_has_the_documented_shape(server):
     answer = server.ask("hello")
     assert (answer.status, answer.json["object"], answer.json["model"]) == (200, "chat.completion", "m")
     assert list(answer.json["usage"]) == ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"]
-    assert answer.json["choices"][0]["finish_reason"] == "stop"
+    (choice,) = answer.json["choices"]
+    assert (list(choice), choice["finish_reason"]) == (["index", "message", "finish_reason"], "stop")
     assert answer.content.startswith('Simulated answer to "hello":')
 
 
@@ -88,9 +89,9 @@ def test_any_prefix_is_served(server, path):
 
 def test_other_paths_are_not_found(server):
     """404 in the shape of the endpoint, naming the path."""
-    answer = server.post(b"{}", "/v1/embeddings")
+    answer = server.post(b"{}", "/v1/rerank")
     assert (answer.status, answer.json["error"]["code"]) == (404, "NOT_FOUND")
-    assert "/v1/embeddings" in answer.json["error"]["message"]
+    assert "/v1/rerank" in answer.json["error"]["message"]
 
 
 def test_a_missing_model_is_not_found(server):
@@ -234,6 +235,7 @@ def test_a_client_that_leaves_a_plain_request_is_charged_in_full(busy):
     line = busy.ledger()[-1]
     assert line["status"] == 0
     assert line["completion_tokens"] > 10
+    assert line["aborted"]
 
 
 def test_the_server_counts_what_is_in_flight_and_refuses_beyond_its_ceiling(busy):
@@ -259,3 +261,19 @@ def test_a_connection_is_kept_alive(server):
         assert connection.sock is not None
     connection.close()
     assert statuses == [400, 200, 400]
+
+
+def test_a_connection_can_be_closed_silently(server):
+    """The answer is whole and does not say so; the next request on that connection gets none, and is not counted."""
+    connection = HTTPConnection(urlsplit(server.base_url).netloc, timeout=10)
+    body = b'{"model":"m","messages":[{"role":"user","content":"please close_silently"}]}'
+    connection.request("POST", "/v1/chat/completions", body)
+    answer = connection.getresponse()
+    assert json.loads(answer.read())["choices"]
+    assert answer.getheader("connection") is None
+    before = server.totals()["requests"]
+    connection.request("POST", "/v1/chat/completions", body)
+    with pytest.raises(RemoteDisconnected):
+        connection.getresponse()
+    connection.close()
+    assert server.totals()["requests"] == before

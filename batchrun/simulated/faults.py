@@ -56,15 +56,15 @@ class Faults:
         return struck[0] if struck else None
 
 
-def refusal(fault: Fault, number: int, url: str) -> Refusal | None:
-    """How a fault answers before any work is done, or None when the request is worked on first."""
+def refusal(fault: Fault, number: int, elsewhere: str) -> Refusal | None:
+    """How a fault answers before any work is done (a redirect leads `elsewhere`); None when it is worked on first."""
     wait_s = fault.retry_after_s
     answers: dict[str, Callable[[], Refusal]] = {
         "rate_limited": lambda: refusals.rate_limited(number, wait_s),
         "overloaded": lambda: refusals.overloaded(wait_s),
         "server_error": lambda: refusals.server_error(fault.status or 500),
         "auth": refusals.unauthorized,
-        "redirect": lambda: refusals.Refusal(307, "", {"location": f"{url}/elsewhere/v1/chat/completions"}),
+        "redirect": lambda: refusals.Refusal(307, "", {"location": elsewhere}),
         "html": lambda: refusals.Refusal(fault.status or 200, refusals.PAGE),
     }
     answer = answers.get(fault.kind)

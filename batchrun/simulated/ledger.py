@@ -14,7 +14,7 @@ from batchrun.errors import ConfigError
 
 if TYPE_CHECKING:
     from batchrun.simulated.answers import Answer
-    from batchrun.simulated.wire import ChatRequest
+    from batchrun.simulated.wire import Body
 
 LAST_USER_CHARS = 200
 
@@ -54,7 +54,15 @@ class Ledger:
         self._by_status[str(status)] += 1
 
     def charge(
-        self, number: int, request: ChatRequest, body: bytes, answer: Answer, *, tokens: int, status: int
+        self,
+        number: int,
+        request: Body,
+        body: bytes,
+        answer: Answer,
+        *,
+        tokens: int,
+        status: int = 200,
+        aborted: bool = False,
     ) -> None:
         """It was served: `tokens` were generated. `status` 0 says that no status line will be sent.
 
@@ -70,13 +78,14 @@ class Ledger:
         line = {
             "at": round(time.time(), 6),
             "request": number,
-            "custom": None,
+            "api": request.api,
             "body_sha256": hashlib.sha256(body).hexdigest(),
             "last_user": request.last_user[:LAST_USER_CHARS],
             "status": status,
             "prompt_tokens": answer.prompt_tokens,
             "cached_tokens": answer.cached_tokens,
             "completion_tokens": tokens,
+            "aborted": aborted,
             "in_flight": self.in_flight,
             "model": answer.model,
         }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -14,27 +14,29 @@ from aiohttp import web
 from batchrun.simulated.refusals import error_body
 
 if TYPE_CHECKING:
-    from batchrun.simulated.answers import Answer, Choice
+    from batchrun.simulated.answers import Answer
     from batchrun.simulated.scenario import Fault
 
 FAILED_MIDWAY = error_body("Simulated failure during generation", code="INTERNAL_SERVER_ERROR")
+GZIPPED = {"content-encoding": "gzip"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Charge(Protocol):
     """Writes a request into the ledger: how many tokens were generated, and the status sent (0: none)."""
 
-    def __call__(self, tokens: int, *, status: int = 200) -> None:
+    def __call__(self, tokens: int, *, status: int = 200, aborted: bool = False) -> None:
         """Do it, once for each request."""
 
 
 async def send_plain(
     http: web.BaseRequest,
     answer: Answer,
+    payload: dict[str, Any],
     *,
     fault: Fault | None,
-    perf_metrics: bool,
     headers: dict[str, str],
+    compressed: bool,
     charge: Charge,
 ) -> web.StreamResponse:
     """Generate, charge, answer. A client that leaves early is charged in full: only streams can be cut short."""
@@ -42,12 +44,12 @@ async def send_plain(
     kind = fault.kind if fault else None
     if fault is not None and kind == "slow":
         await asyncio.sleep(fault.seconds)
-    body = msgspec.json.encode(
-        FAILED_MIDWAY if kind == "error_in_200" else _completion(answer, perf_metrics=perf_metrics)
-    )
+    body = msgspec.json.encode(FAILED_MIDWAY if kind == "error_in_200" else payload)
     headers = headers | {f"fireworks-{name}": value for name, value in answer.metrics().items()}
     if kind == "bad_json":
         body = body[: len(body) * 2 // 3]
+    if compressed:
+        body, headers = gzip.compress(body, mtime=0), headers | GZIPPED
     if kind not in {"truncated", "reset"}:
         return web.Response(body=body, headers=headers, content_type="application/json")
     response = web.StreamResponse(headers=headers)
@@ -87,25 +89,6 @@ async def _generate(answer: Answer, charge: Charge, *, status: int = 200) -> Non
         if answer.processing_s > 0:
             await asyncio.sleep(answer.processing_s)
     except asyncio.CancelledError:
-        charge(answer.completion_tokens, status=0)
+        charge(answer.completion_tokens, status=0, aborted=True)
         raise
     charge(answer.completion_tokens, status=status)
-
-
-def _completion(answer: Answer, *, perf_metrics: bool) -> dict[str, Any]:
-    body = {
-        "id": answer.request_id,
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": answer.model,
-        "choices": [_choice(choice) for choice in answer.choices],
-        "usage": answer.usage(),
-    }
-    return body | {"perf_metrics": answer.metrics()} if perf_metrics else body
-
-
-def _choice(choice: Choice) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": choice.content}
-    if choice.tool_calls is not None:
-        message["tool_calls"] = choice.tool_calls
-    return {"index": choice.index, "message": message, "finish_reason": choice.finish_reason}

@@ -48,6 +48,16 @@ def bad_request(message: str, *, param: str | None = None) -> Refusal:
     return Refusal(400, error_body(message, code="BAD_REQUEST", param=param))
 
 
+def extra_input(field: str) -> Refusal:
+    """400: Fireworks does not know this key."""
+    return bad_request(f"Extra inputs are not permitted, field: '{field}'", param=field)
+
+
+def prompt_too_long(tokens: int, longest: int) -> Refusal:
+    """400, in the words by which clients tell this case."""
+    return bad_request(f"The prompt is too long: {tokens}, model maximum context length: {longest}")
+
+
 def unauthorized() -> Refusal:
     """401: the key is missing or not the one that was set."""
     return Refusal(401, error_body("The API key you provided is invalid.", code="UNAUTHORIZED"))

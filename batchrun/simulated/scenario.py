@@ -33,6 +33,7 @@ FaultKind = Literal[
     "error_in_200",
     "slow",
     "silent",
+    "close_silently",  # a whole answer, but the next request on its connection finds that closed
 ]
 
 
@@ -45,9 +46,10 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The length of an answer that no list of labels and no schema decides: a log-normal draw around `tokens`."""
+    """The lengths of reasoning, and of an answer that no list of labels and no schema decides: log-normal draws."""
 
     tokens: PositiveInt = 80
+    reasoning_tokens: PositiveInt = 60
     sigma: NotNegative = 0.4
 
 
@@ -60,6 +62,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     concurrency: PositiveInt | None = None
     retry_after_s: NotNegative | None = None
     window_s: Positive = 60
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Habits of servers in streaming: where usage stands, how a stream ends, and what may stand between its events."""
+
+    usage: Literal["asked", "last", "own_chunk", "every_chunk", "never"] = "asked"
+    stream_options: Literal["accepted", "rejected"] = "accepted"
+    done: bool = True
+    role_chunk: bool = True
+    comments: bool = False
+    crlf: bool = False
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,9 +99,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int = 0
     context_tokens: PositiveInt = 131_072
     keep_alive_s: Positive = 75
+    strict: bool = True
+    gzip: bool = False
     latency: Latency = Latency()
     answers: Answers = Answers()
     limits: Limits = Limits()
+    stream: Stream = Stream()
     faults: list[Fault] = []
 
 
@@ -123,7 +139,7 @@ def _remedy(message: str) -> str:
     unknown = re.search(r"unknown field `(.+?)`", message)
     if unknown is None:
         return "correct that key and start it again"
-    sections = (Scenario, Latency, Answers, Limits, Fault)
+    sections = (Scenario, Latency, Answers, Limits, Stream, Fault)
     known = {name for section in sections for name in section.__struct_fields__}
     near = difflib.get_close_matches(unknown[1], known, n=1)
     return f"did you mean `{near[0]}`?" if near else "remove that key and start it again"

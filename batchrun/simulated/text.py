@@ -1,9 +1,9 @@
-"""Words that pass for an answer: plain talk, one of the labels that a prompt lists, or JSON that fits a schema."""
+"""Words that pass for an answer: plain talk, or one of the labels that a prompt lists."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from random import Random
@@ -41,6 +41,11 @@ def tokens_in(text: str) -> int:
     return -(-len(text) // CHARS_PER_TOKEN)
 
 
+def pieces(text: str) -> list[str]:
+    """Its tokens."""
+    return [text[at : at + CHARS_PER_TOKEN] for at in range(0, len(text), CHARS_PER_TOKEN)]
+
+
 def labels_in(prompt: str) -> list[str]:
     """The labels that a prompt lists, e.g. after `one of:` or `Labels:`; an empty list where there are fewer than two.
 
@@ -64,10 +69,10 @@ def label_answer(labels: list[str], draw: Random) -> str:
     return f"{draw.choice(labels)} (simulated)"
 
 
-def plain_answer(question: str, tokens: int, draw: Random) -> str:
-    """Whole sentences, together at least `tokens` long, that open by saying what they are."""
+def sentences(what: str, question: str, tokens: int, draw: Random) -> str:
+    """Whole sentences, together at least `tokens` long, that open by saying `what` they are: `answer to`."""
     head = " ".join(question[:160].split())[:60]
-    parts = [f'Simulated answer to "{head}":' if head else "Simulated answer:"]
+    parts = [f'Simulated {what} "{head}":' if head else f"Simulated {what.split(maxsplit=1)[0]}:"]
     missing = tokens * CHARS_PER_TOKEN - len(parts[0])
     at = draw.randrange(len(SENTENCES))
     while missing > 0 or len(parts) == 1:
@@ -75,23 +80,3 @@ def plain_answer(question: str, tokens: int, draw: Random) -> str:
         missing -= len(parts[-1]) + 1
         at += 1
     return " ".join(parts)
-
-
-def fitting(schema: Any, draw: Random) -> Any:
-    """A value for a JSON schema, as far as `enum`, `const`, `type`, `properties` and `items` say what it is."""
-    if not isinstance(schema, dict):
-        return "simulated"
-    if "const" in schema:
-        return schema["const"]
-    if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return draw.choice(schema["enum"])
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((one for one in kind if one != "null"), "null")
-    if kind == "object" or "properties" in schema:
-        properties = schema.get("properties") or {"simulated": {"const": True}}
-        return {name: fitting(inner, draw) for name, inner in properties.items()}
-    if kind == "array":
-        return [fitting(schema.get("items"), draw)]
-    drawn = {"integer": draw.randrange(10), "number": round(draw.random(), 3), "boolean": draw.random() < 1 / 2}
-    return drawn.get(kind, None if kind == "null" else "simulated") if isinstance(kind, str) else "simulated"

@@ -1,14 +1,15 @@
-"""The request as Fireworks documents it, read as strictly: an unknown key anywhere is refused by its name."""
+"""The body of a request as Fireworks documents it, read as strictly: an unknown key anywhere is refused by its name."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from batchrun.simulated.refusals import Refusal, bad_request
+from batchrun.simulated.refusals import Refusal, bad_request, extra_input
 
 MAX_TOKENS_WITHOUT_STREAM = 4096
 DEFAULT_MAX_TOKENS = 2048
@@ -16,24 +17,6 @@ DEFAULT_MAX_TOKENS = 2048
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
-
-
-class Message(msgspec.Struct, forbid_unknown_fields=True):
-    """One message of a conversation; `content` is text, a list of parts, or null beside tool calls."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
-    name: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The words of it, without images."""
-        if isinstance(self.content, list):
-            return "\n".join(str(part.get("text", "")) for part in self.content)
-        return self.content or ""
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,13 +30,36 @@ class ResponseFormat(msgspec.Struct):
 
     type: Literal["text", "json_object", "json_schema", "grammar"] = "text"
     json_schema: dict[str, Any] | None = None
+    grammar: str | None = None
 
 
-class ChatRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /chat/completions; what changes nothing here is accepted and not looked at."""
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt of a request: all its words, the words that are the question, and how many tokens they are."""
 
+    words: str
+    question: str
+    tokens: int
+
+
+class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every request has."""
+
+    api: ClassVar[str]
     model: str
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    user: str | None = None
+
+    @property
+    def last_user(self) -> str:
+        """The words by which a request is known in the ledger."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise a Refusal for what no type says."""
+
+
+class Generation(Body, kw_only=True, forbid_unknown_fields=True):
+    """What /chat/completions and /completions share; what changes nothing here is accepted and not looked at."""
+
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -80,24 +86,16 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True):
     raw_output: bool | None = None
     return_token_ids: bool | None = None
     perf_metrics_in_response: bool | None = None
-    prompt_truncate_len: int | None = None
     context_length_exceeded_behavior: Literal["truncate", "error"] | None = None
-    safe_tokenization: bool | None = None
     prompt_cache_key: str | None = None
     prompt_cache_isolation_key: str | None = None
     prompt_cache_max_len: int | None = None
-    user: str | None = None
     metadata: dict[str, str] | None = None
     service_tier: Literal["auto", "default", "flex", "priority"] | None = None
     reasoning_effort: str | bool | int | None = None
     thinking: dict[str, Any] | None = None
     reasoning_history: Literal["disabled", "interleaved", "preserved"] | None = None
     response_format: ResponseFormat | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    functions: list[dict[str, Any]] | None = None
-    function_call: Any = None
     prediction: Any = None
     speculation: Any = None
 
@@ -110,48 +108,92 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True):
         return DEFAULT_MAX_TOKENS
 
     @property
+    def reasoning_limit(self) -> int:
+        """How many of them may be reasoning; 0 asks for none."""
+        return 0
+
+    @property
     def stop_texts(self) -> list[str]:
         """The texts before which an answer is cut."""
         texts = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return [text for text in texts if text]
 
     @property
-    def last_user(self) -> str:
-        """The words of the last user message, or nothing."""
-        return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
+    def functions_to_call(self) -> list[dict[str, Any]]:
+        """The functions that must be called."""
+        return []
+
+    def prompts(self) -> list[Asked]:
+        """What is asked; each prompt gets `n` choices."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse what Fireworks refuses before it looks at the model."""
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise bad_request("max_tokens and max_completion_tokens cannot be given together", param="max_tokens")
+        if self.token_limit > MAX_TOKENS_WITHOUT_STREAM and not self.stream:
+            message = f"Requests with max_tokens > {MAX_TOKENS_WITHOUT_STREAM} must have stream=true"
+            raise bad_request(message, param="max_tokens")
+        if self.top_logprobs is not None and (self.logprobs is None or self.logprobs is False):
+            raise bad_request("top_logprobs needs logprobs", param="top_logprobs")
 
 
-_decoder = msgspec.json.Decoder(ChatRequest)
+Kind = TypeVar("Kind", bound=Body)
 
 
-def parse_request(body: bytes) -> ChatRequest:
-    """Read a body.
+def parse_request(body: bytes, kind: type[Kind], *, strict: bool = True) -> Kind:
+    """Read a body; unless `strict`, keys that Fireworks does not know are passed over.
 
     Raises:
         Refusal: 400, for everything that Fireworks would refuse before it looks at the model.
     """
     try:
-        request = _decoder.decode(body)
+        request = _decoder(kind).decode(body) if strict else _leniently(body, kind)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise bad_request(f"The body is not JSON: {error}") from error
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise bad_request("max_tokens and max_completion_tokens cannot be given together", param="max_tokens")
-    if request.token_limit > MAX_TOKENS_WITHOUT_STREAM and not request.stream:
-        raise bad_request(
-            f"Requests with max_tokens > {MAX_TOKENS_WITHOUT_STREAM} must have stream=true", param="max_tokens"
-        )
-    if request.thinking is not None and request.reasoning_effort is not None:
-        raise bad_request("thinking and reasoning_effort cannot be given together", param="thinking")
+    request.check()
     return request
 
 
-def _invalid(message: str) -> Refusal:
+@cache
+def _decoder(kind: type[Kind]) -> msgspec.json.Decoder[Kind]:
+    return msgspec.json.Decoder(kind)
+
+
+def _leniently(body: bytes, kind: type[Kind]) -> Kind:
+    """Leave out each key that is refused as unknown, until none is."""
+    values = msgspec.json.decode(body)
+    while True:
+        try:
+            return msgspec.convert(values, kind)
+        except msgspec.ValidationError as error:
+            problem, where = _parts(str(error))
+            unknown = _unknown(problem)
+            if unknown is None:
+                raise
+            inner = values
+            for step in re.findall(r"[^.\[\]]+", where):
+                inner = inner[int(step) if isinstance(inner, list) else step]
+            del inner[unknown]
+
+
+def _parts(message: str) -> tuple[str, str]:
+    """What is wrong, and where: `messages[0].content`."""
     problem, _, where = message.partition(" - at ")
-    path = where.strip("`").removeprefix("$").lstrip(".")
-    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", problem)
+    return problem, where.strip("`").removeprefix("$").lstrip(".")
+
+
+def _unknown(problem: str) -> str | None:
+    """The key that is unknown, if that is the problem."""
+    found = re.fullmatch(r"Object contains unknown field `(.+)`", problem, re.DOTALL)
+    return found and found[1]
+
+
+def _invalid(message: str) -> Refusal:
+    problem, path = _parts(message)
+    unknown = _unknown(problem)
     if unknown is None:
         return bad_request(f"{problem.replace('`', '')}, field: '{path}'", param=path or None)
-    field = f"{path}.{unknown[1]}" if path else unknown[1]
-    return bad_request(f"Extra inputs are not permitted, field: '{field}'", param=field)
+    return extra_input(f"{path}.{unknown}" if path else unknown)
