@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -62,6 +63,7 @@ def frame(seed: int, rows: int = 2000) -> pd.DataFrame:
         "usage_source": pd.Series(rng.choice(["endpoint", "estimated"], rows), dtype="string"),
         "cost_usd": nullable(rng.integers(0, 10**9, rows) / 1e9, "float64"),
         "attempts": pd.Series(rng.integers(1, 4, rows)).astype("int32"),
+        "turn_log": pd.Series([None] * rows, dtype="string"),
         "started_at": pd.Series(started),
         "finished_at": pd.Series(started + rng.integers(0, 9 * SECOND, rows)),
         "error_type": pd.Series(rng.choice(["timed_out", "server_error", "rate_limited"], rows), dtype="string"),
@@ -284,6 +286,17 @@ def test_one_row():
     report = summarise(results(row), [], FACTS)
     assert set(msgspec.structs.astuple(report.latency.latency_s)[1:]) == {0.5}
     assert (report.throughput.rows_per_s, report.cost.usd_per_1000_rows, report.cost.cost_partial) == (2, 2, False)
+
+
+def test_the_turns_of_a_conversation_are_no_retries():
+    """Three turns take three attempts at least; a failure in the third has two answers before it."""
+    log = json.dumps([{"turn": 1, "attempts": 1}, {"turn": 2, "attempts": 1}])
+    three = json.dumps([{"turn": turn, "attempts": 1} for turn in (1, 2, 3)])
+    good = [record(turn_log=three, attempts=3), record(1, turn_log=three, attempts=5)]
+    bad = [record(2, turn_log=log, attempts=3, error_type="timed_out")]
+    bad += [record(3, turn_log=log, attempts=6, error_type="timed_out")]
+    retries = summarise(results(*good), failures(*bad), RunFacts(name="run", rows=4)).retries
+    assert (retries.rows_retried, retries.attempts, retries.attempts_wasted) == (2, 17, 7)
 
 
 def test_only_failures():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batchrun import __version__
+from batchrun.cli.export import export
 from batchrun.cli.report import report
 from batchrun.cli.run import run
 from batchrun.cli.simulate import simulate
@@ -23,4 +24,5 @@ def batchrun() -> None:
 
 batchrun.add_command(run)
 batchrun.add_command(report)
+batchrun.add_command(export)
 batchrun.add_command(simulate)

@@ -46,6 +46,7 @@ _SHARED = (
     "usage_source",
     "cost_usd",
     "attempts",
+    "turn_log",
     "started_at",
     "finished_at",
 )
@@ -216,7 +217,7 @@ def _retries(good: Tally, bad: Tally, sessions: list[Session]) -> Retries:
     return Retries(
         rows_retried=good.total("retried") + bad.total("retried"),
         attempts=attempts,
-        attempts_wasted=max(attempts - good.rows, 0),
+        attempts_wasted=max(attempts - good.total("answered") - bad.total("answered"), 0),
         requests=_sum_of_known([session.requests for session in sessions]),
         free_retries=_sum_of_known([session.free_retries for session in sessions]),
         throttled=_sum_of_known([session.throttled for session in sessions]),

@@ -96,9 +96,7 @@ class Tally:
         slots = self.models.slots_of(model)
         self._add("rows", slots, np.ones(batch.num_rows, np.int64))
         self._add_usage(batch, slots)
-        attempts, _ = ints(batch, "attempts")
-        self._add("attempts", slots, attempts)
-        self._add("retried", slots, attempts > 1)
+        self._add_attempts(batch, slots)
         self._add_times(batch)
         for name, kept in self._seconds.items():
             values = floats(batch, name)
@@ -115,6 +113,15 @@ class Tally:
 
     def _add(self, name: str, slots: Ints, values: Ints | Flags) -> None:
         self.sums.setdefault(name, ExactSums()).add(slots, values)
+
+    def _add_attempts(self, batch: pa.RecordBatch, slots: Ints) -> None:
+        """Count attempts and those that brought an answer: one for a result, one for each turn of a conversation."""
+        attempts, _ = ints(batch, "attempts")
+        turns = pc.fill_null(pc.count_substring(texts(batch, "turn_log"), '"turn":'), 0).to_numpy(zero_copy_only=False)
+        answered = turns if self._failures else np.maximum(turns, 1)
+        self._add("attempts", slots, attempts)
+        self._add("answered", slots, answered)
+        self._add("retried", slots, attempts > (answered + 1 if self._failures else answered))
 
     def _add_usage(self, batch: pa.RecordBatch, slots: Ints) -> None:
         prompt, has_prompt = ints(batch, "prompt_tokens")
