@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import check, memory, startup, streaming, throughput
+from benchmarks import abort, check, memory, startup, streaming, throughput
 
 PACKAGES = ("aiohttp", "batchrun-llm", "msgspec", "pyarrow", "uvloop")
 
@@ -25,6 +25,7 @@ def main() -> None:
         startup.measure(),
         throughput.measure(options.rows, options.pairs),
         streaming.measure(options.rows // 4, options.pairs),
+        abort.measure(),
         memory.measure(options.rows),
         check.measure(10 * options.rows),
     ]
