@@ -52,6 +52,8 @@ def _refuse_proxy(proxy: str, origin: str) -> None:
 def _refuse_stream(request: RequestConfig, origin: str, *, api: str) -> None:
     wishes = {"stop_stream": request.stop_stream is not None, "measure_ttft": request.measure_ttft}
     wishes["stream: always"] = request.stream == "always"
+    if request.validate is not None and api == "embeddings":
+        raise ConfigError(f"{origin}: `request.validate` has no meaning under api embeddings", remedy="remove it")
     for key, wanted in wishes.items():
         if wanted and api == "embeddings":
             raise ConfigError(f"{origin}: `request.{key}` needs a stream, and embeddings have none", remedy="remove it")

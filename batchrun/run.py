@@ -24,6 +24,8 @@ from batchrun.engine.limits import Turnstile
 from batchrun.engine.pool import Pool
 from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
+from batchrun.engine.turns import following
+from batchrun.engine.validity import Validity
 from batchrun.engine.watch import Plan, Watch
 from batchrun.errors import BatchrunError, ConfigError, PromptError, StoreError
 from batchrun.pricing import PriceBook
@@ -76,6 +78,7 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
         key = read_key(config.endpoint)
         make_room(config.limits.concurrency)
         prompts, renderer = open_prompts(config.input), Renderer(config)
+        validity = Validity(config.request.validate) if config.request.validate else None
         checked = check(prompts, renderer)
         if not options.skip_invalid:
             refuse_invalid(checked)
@@ -89,7 +92,7 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
         cause, session = None, None
         if store.open_rows(options.limit):
             tap = requests(prompts, renderer, store, options.limit)
-            cause, session = await send(tap, store, config=config, run=run, key=key, watch=watch)
+            cause, session = await send(tap, store, config=config, run=run, key=key, validity=validity, watch=watch)
         report = report_on(folder)
         try:
             write_report(folder, report)
@@ -111,11 +114,19 @@ def requests(prompts: Prompts, renderer: Renderer, store: Store, limit: int | No
         except PromptError as error:
             store.keep(invalid_record(error))
             continue
-        yield request
+        so_far = store.so_far(request) if request.turns else None
+        yield (so_far and following(request, so_far)) or request
 
 
 async def send(
-    tap: Generator[Request, None, None], store: Store, *, config: Config, run: RunFile, key: str | None, watch: Watch
+    tap: Generator[Request, None, None],
+    store: Store,
+    *,
+    config: Config,
+    run: RunFile,
+    key: str | None,
+    validity: Validity | None,
+    watch: Watch,
 ) -> tuple[BatchrunError | None, Session]:
     """Send what the tap gives until it is dry or something ends the run; commit, seal, and say how it ended."""
     began_at = time.monotonic()
@@ -127,7 +138,7 @@ async def send(
         ceiling = Ceiling(config.limits.concurrency, adaptive=config.limits.adaptive)
         turnstile = Turnstile(ceiling, config.limits.requests_per_minute)
         price_for = msgspec.convert(run.prices, PriceBook).price_for
-        fulfiller = Fulfiller(endpoint, turnstile, config, rows=run.rows, price_for=price_for)
+        fulfiller = Fulfiller(endpoint, turnstile, config, rows=run.rows, price_for=price_for, validity=validity)
         pool = Pool(tap, fulfiller, store, turnstile, config=config, watch=watch)
         store.start(config.store, on_failure=pool.stop)
         try:

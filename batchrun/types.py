@@ -102,7 +102,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One try of a request on the wire that did not bring a completion; of a conversation `number` is within its `turn`."""
+    """One try of a request that did not bring a completion; of a conversation `number` counts within its `turn`."""
 
     number: int
     turn: int | None = None

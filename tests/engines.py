@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from batchrun.config import Config, check_config
 from batchrun.engine.adaptive import Ceiling
 from batchrun.engine.attempts import Fulfiller
@@ -19,6 +21,8 @@ from batchrun.types import Completion, Record, Request, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+
+    from batchrun.engine.validity import Validity
 
 USAGE = Usage(prompt_tokens=100, completion_tokens=10, total_tokens=110)
 PRICE = Price(model="m", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
@@ -62,11 +66,12 @@ def unusable(status_code: int = 401) -> EndpointError:
 
 
 class Sent(NamedTuple):
-    """One request that reached the endpoint: when, which row, and which try of that row, from 1."""
+    """One request that reached the endpoint: when, which row, which try of that row, from 1, and its body."""
 
     at: float
     index: int
     number: int
+    body: bytes = b"{}"
 
 
 class FakeEndpoint:
@@ -83,7 +88,7 @@ class FakeEndpoint:
         """What the script says, or a time-out."""
         now = asyncio.get_running_loop().time()
         self._tries[request.index] += 1
-        sent = Sent(now, request.index, self._tries[request.index])
+        sent = Sent(now, request.index, self._tries[request.index], request.body)
         self.sent.append(sent)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -109,6 +114,7 @@ class FakeKeeper:
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
+        self.turns: list[Record] = []
 
     async def may_send(self, index: int) -> None:
         """At once."""
@@ -118,6 +124,12 @@ class FakeKeeper:
         if record.index in self.records:
             raise AssertionError(f"row {record.index} is kept twice")
         self.records[record.index] = record
+
+    def keep_turn(self, record: Record) -> None:
+        """Keep what is finished of a conversation."""
+        if record.index in self.records:
+            raise AssertionError(f"row {record.index} is settled")
+        self.turns.append(record)
 
     async def room(self) -> None:
         """Always."""
@@ -155,6 +167,12 @@ def request(index: int, *, model: str = "m") -> Request:
     )
 
 
+def conversation(index: int = 0, *turns: str, **body: Any) -> Request:
+    """The request of a row's first turn, which asks "Q1"; `turns` are asked after it."""
+    asked = {"messages": [{"role": "user", "content": "Q1"}], **body}
+    return msgspec.structs.replace(request(index), body=msgspec.json.encode(asked), turns=turns)
+
+
 def rows(count: int) -> Generator[Request, None, None]:
     """A tap with so many requests."""
     yield from (request(index) for index in range(count))
@@ -174,6 +192,7 @@ class Engine:
         tap: Iterable[Request] | int,
         *,
         price_for: Callable[[str], Price | None] = lambda _: PRICE,
+        validity: Validity | None = None,
         **sections: dict[str, Any],
     ) -> None:
         config = config_of(**sections)
@@ -181,7 +200,9 @@ class Engine:
         self.endpoint, self.keeper, self.watch = FakeEndpoint(script), FakeKeeper(), FakeWatch()
         ceiling = Ceiling(config.limits.concurrency, adaptive=config.limits.adaptive)
         self.turnstile = Turnstile(ceiling, config.limits.requests_per_minute)
-        self.fulfiller = Fulfiller(self.endpoint, self.turnstile, config, rows=count, price_for=price_for)
+        self.fulfiller = Fulfiller(
+            self.endpoint, self.turnstile, config, rows=count, price_for=price_for, validity=validity
+        )
         source = rows(tap) if isinstance(tap, int) else tap
         self.pool = Pool(source, self.fulfiller, self.keeper, self.turnstile, config=config, watch=self.watch)
 

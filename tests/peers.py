@@ -37,6 +37,16 @@ ANSWER = {
 }
 
 
+STREAMED: list[Any] = [
+    {"id": "chatcmpl-1", "model": "served", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
+    {"id": "chatcmpl-1", "model": "served", "choices": [{"index": 0, "delta": {"content": "y"}}]},
+    {"id": "chatcmpl-1", "model": "served", "choices": [{"index": 0, "delta": {"content": "es"}}]},
+    {"id": "chatcmpl-1", "model": "served", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    {"id": "chatcmpl-1", "model": "served", "choices": [], "usage": ANSWER["usage"]},
+]
+"""The same answer as a stream has it, without its end mark."""
+
+
 def http(body: bytes | str | Any, status: int = 200, *, length: int | None = None, **headers: str) -> bytes:
     """A whole HTTP answer; what is neither bytes nor text becomes JSON. `retry_after="3"` is `retry-after: 3`."""
     if not isinstance(body, bytes):
@@ -53,12 +63,18 @@ def chunked(*chunks: bytes) -> bytes:
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
 
 
-class Peer:
-    """Listens on a free port. The n-th connection gets the n-th script; the last script is for all that follow."""
+def sse(*events: Any, end: bytes = b"data: [DONE]\n\n") -> bytes:
+    """The body of a stream; what is no bytes becomes the JSON of an event, `end` is what comes after the last one."""
+    texts = [event if isinstance(event, bytes) else b"data: %s\n\n" % json.dumps(event).encode() for event in events]
+    return b"".join(texts) + end
 
-    def __init__(self, scripts: list[list[Any]], tls: ssl.SSLContext | None = None) -> None:
+
+class Peer:
+    """Listens on a free port, or a given one. The n-th connection gets the n-th script, all others the last."""
+
+    def __init__(self, scripts: list[list[Any]], tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._scripts, self._tls = scripts, tls
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._server = socket.create_server(("127.0.0.1", port), backlog=512)
         self._open: list[socket.socket] = []
         self._ended = False
         self.port = self._server.getsockname()[1]
@@ -69,7 +85,9 @@ class Peer:
         self._accepting.start()
 
     def end(self) -> None:
-        """Break everything."""
+        """Break everything; it may be said twice."""
+        if self._ended:
+            return
         self._ended = True
         self._server.shutdown(socket.SHUT_RDWR)
         self._accepting.join(END_S)
@@ -110,7 +128,8 @@ class Peer:
     def _do(self, step: Any, connection: socket.socket) -> bool:
         if step == READ:
             request = _read(connection)
-            self.requests.append(request)
+            if request:
+                self.requests.append(request)
             return bool(request)
         if step == CLOSE:
             return False
@@ -146,7 +165,7 @@ def echo_length(connection: socket.socket) -> None:
 
 
 def _read(connection: socket.socket) -> bytes:
-    """One request; nothing if the other side has closed."""
+    """One request; nothing if the other side has closed before its end."""
     data = bytearray()
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
@@ -165,9 +184,9 @@ def _read(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def peer(*scripts: list[Any], tls: ssl.SSLContext | None = None) -> Iterator[Peer]:
+def peer(*scripts: list[Any], tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Peer]:
     """A peer with these scripts, until the block ends."""
-    one = Peer(list(scripts), tls)
+    one = Peer(list(scripts), tls, port)
     try:
         yield one
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from contextlib import contextmanager
@@ -133,3 +134,26 @@ def keep_all(path, records, rows: int, **options) -> None:
     """One whole start of a run that keeps some records."""
     with opened(path, rows, **options) as store:
         asyncio.run(feed(store, records))
+
+
+def started(store: Store) -> None:
+    """A store that is open; its loop has ended, so that all that follows is plain calls."""
+
+    async def start():
+        store.start(StoreConfig(flush_ms=1), lambda error: None)
+
+    asyncio.run(start())
+
+
+def finished_turns(index: int, count: int, **changes) -> Record:
+    """The record of a row's first turns, each of which took an attempt and a nano-dollar."""
+    said = [{"role": role, "content": f"{role} {n}"} for n in range(1, count + 1) for role in ("user", "assistant")]
+    log = [{"turn": n, "prompt_tokens": 10, "usage_source": "endpoint"} for n in range(1, count + 1)]
+    values = {
+        "attempts": count,
+        "cost_usd": count / 1e9,
+        "messages": json.dumps(said),
+        "turn_log": json.dumps(log),
+        "queued_s": 0.5,
+    }
+    return record(index, **{**values, **changes})

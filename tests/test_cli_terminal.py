@@ -25,7 +25,9 @@ from batchrun.types import Record
 HEAVY = {"aiohttp", "pyarrow", "pandas", "numpy", "yaml", "jinja2", "tqdm", "asyncio"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "-h"], ["report", "--help"], ["export", "-h"], ["simulate", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["run", "-h"], ["report", "--help"], ["export", "-h"], ["simulate", "-h"]]
+)
 def test_help_costs_nothing(arguments):
     """It is on stdout, with an example, exits with 0, and imports nothing heavy."""
     code = (

@@ -25,7 +25,7 @@ def asked(*answers: bytes, times: int, body: bytes = BODY, stream: bool = True):
             done = [await outcome(opened, body=body, stream=stream) for _ in range(times)]
             return done, opened.probes
 
-    script = [step for answer in answers for step in (READ, answer)]
+    script = [step for answer in [*answers, *answers[-1:] * 20] for step in (READ, answer)]
     with peer(script) as there:
         done, probes = asyncio.run(main(there.base_url))
         return done, [sent.partition(b"\r\n\r\n")[2] for sent in there.requests], probes
@@ -54,6 +54,18 @@ def test_an_endpoint_that_has_streamed_knows_the_option():
     done, bodies, probes = asked(STREAM, REFUSED, times=2)
     assert [type(one) for one in done] == [Completion, Rejected]
     assert (len(bodies), probes) == (2, 0)
+
+
+def test_it_is_not_tried_for_ever():
+    """Rows that are refused for what they are say nothing about the option, however many they are."""
+    _, bodies, probes = asked(REFUSED, times=8)
+    assert (len(bodies), probes) == (13, 5)
+
+
+def test_a_stream_without_the_option_is_not_probed():
+    """There is nothing to take away."""
+    _, bodies, probes = asked(REFUSED, times=1, body=b'{"stream": true}')
+    assert (len(bodies), probes) == (1, 0)
 
 
 def test_a_plain_request_is_not_probed():

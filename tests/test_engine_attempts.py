@@ -252,7 +252,7 @@ def test_a_record_holds_the_whole_completion():
     )
     record = run(lambda _: (0.1, done)).records[0]
     for name in done.__struct_fields__:
-        if name != "usage":
+        if name not in {"usage", "usage_estimated"}:
             assert getattr(record, name) == getattr(done, name)
     assert (record.prompt_tokens, record.completion_tokens, record.total_tokens) == (100, 10, 110)
     assert (record.requested_model, record.custom_id, record.usage_source) == ("m", "row-0", "endpoint")
@@ -362,3 +362,9 @@ def test_a_row_that_could_not_be_sent_has_a_record_too():
     assert (record.index, record.custom_id, record.error_type) == (2, "x", "input_invalid")
     assert record.error_message == "p.jsonl:3: no messages"
     assert records.invalid_record(PromptError("no id", index=7)).custom_id == "row-7"
+
+
+def test_usage_that_was_estimated_says_so():
+    """It has a price all the same."""
+    record = run(lambda _: (0.1, completion(usage_estimated=True))).records[0]
+    assert (record.usage_source, record.cost_usd) == ("estimated", engines.COST_USD)

@@ -34,6 +34,9 @@ class _Line(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         self.heard = True
         super().data_received(data)
+        error, body = self.exception(), self._payload
+        if error is not None and body is not None and not body.is_eof():  # aiohttp tells no reader of a bad chunk
+            body.set_exception(aiohttp.ClientPayloadError("not HTTP"))
 
 
 class Sending:

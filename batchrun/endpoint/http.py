@@ -45,6 +45,8 @@ _LARGE_BODY_BYTES = 1024 * 1024
 _FINISHED_S, _OVER_S = 5.0, 1.0
 """How long a stream may take to say its usage and `[DONE]` after its last choice ended, and then to end itself."""
 _REFUSALS_OF_OPTIONS = {400, 422}
+_MOST_PROBES = 5
+"""If so many requests were refused with and without the option, it is not the option."""
 
 
 class HttpEndpoint:
@@ -107,20 +109,24 @@ class HttpEndpoint:
 
     async def _answer_to(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
         """The answer to a request, with the option to state usage as far as the endpoint may know it."""
-        if not request.stream:
+        if not request.stream or b'"stream_options"' not in request.body:
             return await self._sent(request, total_s)
         if self._knows_stream_options is False:
             return await self._sent(_without_stream_options(request), total_s)
         answer, stream = await self._sent(request, total_s)
         if is_success(answer.status):
             self._knows_stream_options = True
-        elif self._knows_stream_options is None and answer.status in _REFUSALS_OF_OPTIONS:
+        elif self._may_probe and answer.status in _REFUSALS_OF_OPTIONS:
             self.probes += 1
             second, its_stream = await self._sent(_without_stream_options(request), total_s)
             if is_success(second.status):
                 self._knows_stream_options = False
                 return second, its_stream
         return answer, stream
+
+    @property
+    def _may_probe(self) -> bool:
+        return self._knows_stream_options is None and self.probes < _MOST_PROBES
 
     async def _sent(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
         """One exchange, and another one on a fresh connection if the first met a dead one."""

@@ -152,7 +152,8 @@ class Stream:
             pieces = self._choices.get(index)
             if pieces is None:
                 if not 0 <= index < _MOST_CHOICES:
-                    continue
+                    self._break("response_invalid", "the stream has a choice beyond any that can be asked for")
+                    return
                 pieces = self._choices[index] = Pieces()
             token, visible = pieces.add(choice)
             if token:

@@ -12,14 +12,16 @@ import msgspec
 
 from batchrun.engine.limits import Closed, Turnstile
 from batchrun.engine.records import attempt_of, record_of
-from batchrun.engine.retry import Again, EndRun, Tally, judge
-from batchrun.errors import Ambiguous, EndpointError, NotSent, Throttled
+from batchrun.engine.retry import MOST_INVALID, Again, EndRun, Tally, judge
+from batchrun.engine.turns import number_of, with_turns_before
+from batchrun.errors import Ambiguous, AnswerInvalid, EndpointError, NotSent, Throttled
 from batchrun.types import Attempt, Completion, Record, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchrun.config import Config
+    from batchrun.engine.validity import Validity
     from batchrun.pricing import Price
 
 _AMBIGUOUS_SHARE = 0.05
@@ -45,15 +47,20 @@ class Counts(msgspec.Struct):
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """How far a request has got. `started_at` is the time of day in microseconds, the other times are the loop's."""
+    """How far a request has got: all of it, or one `turn` of a conversation.
+
+    `started_at` is the time of day in microseconds, the other times are the loop's.
+    """
 
     request: Request
+    turn: int | None
     taken_at: float
     queued_s: float | None = None
     ends_at: float = math.inf
     sent_at: float = 0.0
     started_at: int = 0
     latency_s: float = 0.0
+    usage_estimated: bool = False
     tally: Tally = msgspec.field(default_factory=Tally)
     log: list[Attempt] = []
 
@@ -77,8 +84,10 @@ class Fulfiller:
         *,
         rows: int,
         price_for: Callable[[str], Price | None],
+        validity: Validity | None = None,
     ) -> None:
         self._endpoint, self._turnstile, self._config = endpoint, turnstile, config
+        self._validity = validity
         self._price_for = functools.cache(price_for)
         self._loop = asyncio.get_running_loop()
         self._most_ambiguous_retries = max(config.limits.concurrency, int(rows * _AMBIGUOUS_SHARE))
@@ -90,18 +99,17 @@ class Fulfiller:
         """When the endpoint was first asked after it last gave an answer of any kind but "wait"; None if it was not."""
 
     async def fulfil(self, request: Request) -> Record | None:
-        """Try a request until there is a record of it; None if the run ends before that.
+        """Try a request until there is a record of it, and of the turns before it; None if the run ends before that.
 
         Raises:
             Hopeless: what came back will come back for every row.
         """
-        row = Row(request=request, taken_at=self._loop.time())
+        row = Row(request=request, turn=number_of(request), taken_at=self._loop.time())
         try:
             while True:
                 await self._enter(row)
                 outcome = await self._attempt(row)
                 if isinstance(outcome, Completion):
-                    self.counts.succeeded += 1
                     break
                 wait_s = self._next_wait(outcome, row)
                 if wait_s is None:
@@ -111,7 +119,8 @@ class Fulfiller:
         except Closed:
             return None
         keep_response = self._config.store.keep_response
-        return record_of(row, outcome, self._price_for(request.model), keep_response=keep_response)
+        record = record_of(row, outcome, self._price_for(request.model), keep_response=keep_response)
+        return with_turns_before(record, request)
 
     async def _enter(self, row: Row) -> None:
         """Pass the turnstile. The row's deadline begins with its first sending; waiting for a place counts nowhere."""
@@ -135,6 +144,7 @@ class Fulfiller:
             within_s = max(_LEAST_ATTEMPT_S, row.ends_at - row.sent_at)
             outcome = await self._endpoint.complete(row.request, within_s=within_s)
             self._reached = True
+            self.counts.succeeded += 1
             self._turnstile.ceiling.succeeded(row.sent_at, self._turnstile.in_flight)
         except EndpointError as error:
             outcome = error
@@ -145,7 +155,17 @@ class Fulfiller:
         if outcome.status_code is not None and not isinstance(outcome, Throttled):
             self.unanswered_since = self._loop.time() if self.sending else None
         row.latency_s = self._loop.time() - row.sent_at
-        return outcome
+        row.usage_estimated = isinstance(outcome, Completion) and outcome.usage_estimated
+        return self._checked(outcome, row) if isinstance(outcome, Completion) else outcome
+
+    def _checked(self, completion: Completion, row: Row) -> Completion | AnswerInvalid:
+        """The completion, or what is wrong with it; the last turn of a conversation is the one that is checked."""
+        problem = self._validity.problem(completion) if self._validity and not row.request.turns else None
+        if problem is None:
+            return completion
+        cut_off = completion.finish_reason == "length"  # the same limit would cut it off again
+        row.tally.invalid = MOST_INVALID if cut_off else row.tally.invalid + 1
+        return problem
 
     def _learn_from(self, error: EndpointError, row: Row) -> None:
         if isinstance(error, NotSent):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from batchrun.engine.attempts import Fulfiller, Hopeless
 from batchrun.engine.lag import Lag
+from batchrun.engine.turns import following
 from batchrun.engine.watch import Status
 from batchrun.errors import EndpointUnusable
 
@@ -39,6 +40,10 @@ class Keeper(Protocol):
 
     def keep(self, record: Record) -> None:
         """Take a record over; never waits."""
+        ...
+
+    def keep_turn(self, record: Record) -> None:
+        """Take over what is finished of a conversation; never waits."""
         ...
 
     async def room(self) -> None:
@@ -111,7 +116,7 @@ class Pool:
         try:
             for request in self._tap:
                 await self._keeper.may_send(request.index)
-                record = await self._fulfiller.fulfil(request)
+                record = await self._converse(request)
                 if record is None:
                     return
                 self._keeper.keep(record)
@@ -121,6 +126,16 @@ class Pool:
             self.stop(hopeless.error, grace_s=min(self._grace_s, HOPELESS_GRACE_S))
         except Exception as error:  # noqa: BLE001 (becomes the run's cause; the other workers finish what they have)
             self.stop(error)
+
+    async def _converse(self, request: Request) -> Record | None:
+        """Ask one turn after the other, most often there is one; what is finished is kept before the next is asked."""
+        record = await self._fulfiller.fulfil(request)
+        while record and (next_request := following(request, record)):
+            self._keeper.keep_turn(record)
+            await self._keeper.room()
+            request = next_request
+            record = await self._fulfiller.fulfil(request)
+        return record
 
     async def _pulse(self) -> None:
         """Measure how late our own loop is, and end a run that nobody answers."""

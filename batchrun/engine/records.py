@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batchrun.errors import Ambiguous
+from batchrun.errors import Ambiguous, AnswerInvalid
 from batchrun.pricing import cost_nano_usd
 from batchrun.types import Attempt, Completion, Record, Usage
 
@@ -21,7 +21,8 @@ MOST_LOGGED_ATTEMPTS = 50
 MESSAGE_CHARS = 1000
 RESPONSE_HEAD_CHARS = 2048
 _NO_USAGE = Usage()
-_ANSWERED = [name for name in Completion.__struct_fields__ if name not in {"usage", "response"}]
+_NOT_COLUMNS = {"usage", "usage_estimated", "response"}
+_ANSWERED = [name for name in Completion.__struct_fields__ if name not in _NOT_COLUMNS]
 
 
 def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None, *, keep_response: bool) -> Record:
@@ -45,8 +46,8 @@ def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None
         completion_tokens=usage.completion_tokens,
         reasoning_tokens=usage.reasoning_tokens,
         total_tokens=usage.total_tokens,
-        usage_source=_usage_source(outcome),
-        cost_usd=_sum_usd(last_usd, *(attempt.cost_usd for attempt in row.log)),
+        usage_source=_usage_source(row, outcome),
+        cost_usd=sum_usd(last_usd, *(attempt.cost_usd for attempt in row.log)),
         input=row.request.input,
         attempts=len(row.log) + 1,
         attempt_log=_log_text(row.log),
@@ -62,6 +63,7 @@ def attempt_of(row: Row, error: EndpointError, price: Price | None) -> Attempt:
     """What is kept of an attempt that another one follows."""
     return Attempt(
         number=len(row.log) + 1,
+        turn=row.turn,
         started_at=row.started_at,
         latency_s=row.latency_s,
         retry_after_s=error.retry_after_s,
@@ -91,11 +93,11 @@ def cost_usd(usage: Usage | None, price: Price | None) -> float | None:
     return None if nano_usd is None else nano_usd / 1e9
 
 
-def _usage_source(outcome: Completion | EndpointError) -> UsageSource | None:
+def _usage_source(row: Row, outcome: Completion | EndpointError) -> UsageSource | None:
     """Whether what was charged is known; None where nothing was: refused, turned away, not sent."""
     if outcome.usage:
-        return "endpoint"
-    return "missing" if isinstance(outcome, Completion | Ambiguous) else None
+        return "estimated" if row.usage_estimated else "endpoint"
+    return "missing" if isinstance(outcome, Completion | Ambiguous | AnswerInvalid) else None
 
 
 def _error_fields(error: EndpointError) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def _error_fields(error: EndpointError) -> dict[str, Any]:
     }
 
 
-def _sum_usd(*costs_usd: float | None) -> float | None:
+def sum_usd(*costs_usd: float | None) -> float | None:
     """A sum in whole nano-dollars; None if nothing of it is known."""
     known = [round(usd * 1e9) for usd in costs_usd if usd is not None]
     return sum(known) / 1e9 if known else None

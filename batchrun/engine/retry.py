@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batchrun.errors import Ambiguous, EndpointError, EndpointUnusable, NotSent, Throttled
+from batchrun.errors import Ambiguous, AnswerInvalid, EndpointError, EndpointUnusable, NotSent, Throttled
 
 if TYPE_CHECKING:
     from batchrun.config import RetryConfig
 
 TRANSIENT_BASE_S, THROTTLED_BASE_S, CAP_S = 0.5, 1.0, 60.0
 _MOST_DOUBLINGS = 16
+MOST_INVALID = 2
 
 
 class Tally(msgspec.Struct):
@@ -22,6 +23,7 @@ class Tally(msgspec.Struct):
     ambiguous: int = 0
     throttled: int = 0
     not_sent: int = 0
+    invalid: int = 0
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -54,6 +56,8 @@ def judge(error: EndpointError, tally: Tally, config: RetryConfig, *, any_succee
         return _after(error, backoff_s(tally.throttled, THROTTLED_BASE_S), config)
     if isinstance(error, Ambiguous) and tally.ambiguous < config.max_attempts:
         return _after(error, backoff_s(tally.ambiguous, TRANSIENT_BASE_S), config)
+    if isinstance(error, AnswerInvalid) and tally.invalid < MOST_INVALID:
+        return Again(0.0)
     return GiveUp()
 
 

@@ -7,6 +7,7 @@ and never reopened for writing. Its lines, each in a checksum frame, are
   group       first line of each group: how many bytes before it are known to be on disk
   dispatched  a mark: rows below this index may have been sent
   record      a result or a failure
+  turn        what is finished of a conversation whose record comes later
 What follows a broken line tells what it is: a later group line that claims those bytes were on disk proves damage;
 anything else is the torn tail of a write that never returned, so nobody was told that it was committed.
 
@@ -60,7 +61,13 @@ class DispatchedLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     below: int
 
 
-Line = SegmentLine | GroupLine | DispatchedLine | Record
+class TurnLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="turn"):
+    """What is finished of a conversation; of several lines of a row the last one counts, and none after its record."""
+
+    record: Record
+
+
+Line = SegmentLine | GroupLine | DispatchedLine | TurnLine | Record
 _encode = msgspec.json.Encoder().encode
 _decode_dispatched = msgspec.json.Decoder(DispatchedLine).decode
 
@@ -113,9 +120,9 @@ class Journal:
 
     # What the loop's thread calls
 
-    def keep(self, record: Record) -> None:
+    def keep(self, line: Record | TurnLine) -> None:
         """Hand a record over; it is committed within about `flush_s`. Raises StoreError if the disk has failed."""
-        self._append(_encode(record))
+        self._append(_encode(line))
 
     def announce(self, below: int) -> None:
         """Say that rows below an index may be sent from now on; `settled` returns when that is on disk."""

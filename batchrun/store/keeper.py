@@ -10,8 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from batchrun.errors import StoreError
-from batchrun.store.failures import History, merge_failures, read_histories, with_history
-from batchrun.store.journal import Journal, Sealed
+from batchrun.store.failures import merge_failures
+from batchrun.store.history import History, read_histories, unfinished, with_history
+from batchrun.store.journal import Journal, Sealed, TurnLine
 from batchrun.store.manifest import Entry, Session
 from batchrun.store.recovery import Recovered, claim, now_us, recover, seal
 from batchrun.store.rows import MISSING, REFUSED, RETRYABLE
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from batchrun.config import StoreConfig
     from batchrun.store.folder import RunFile, RunFolder
-    from batchrun.types import Record
+    from batchrun.types import Record, Request
 
 RetryFailed = Literal["retryable", "all", "none"]
 _OPEN_STATES = {"retryable": {MISSING, RETRYABLE}, "all": {MISSING, RETRYABLE, REFUSED}, "none": {MISSING}}
@@ -38,9 +39,9 @@ class Store:
         self.recovered: Recovered = recover(folder, run.run_id, run.rows)
         self._open_states = _OPEN_STATES[retry_failed]
         self._histories: dict[int, History] = {}
-        rows = self.recovered.rows
-        if any(rows.count(state) for state in self._open_states - {MISSING}):
-            self._histories = read_histories(folder, self.recovered.manifest, self.is_open)
+        rows, manifest = self.recovered.rows, self.recovered.manifest
+        if manifest.has_turns or any(rows.count(state) for state in self._open_states - {MISSING}):
+            self._histories = read_histories(folder, manifest, self.is_open)
         self._journal: Journal | None = None
         self._announced = 0
         self._ahead = _LEAST_AHEAD
@@ -77,6 +78,20 @@ class Store:
         """Hand a record over to be committed; raises StoreError if the disk has failed."""
         history = self._histories.pop(record.index, None) if self._histories else None
         self.journal.keep(with_history(record, history) if history else record)
+
+    def keep_turn(self, record: Record) -> None:
+        """Hand over what is finished of a conversation, so that a later start goes on from there; see `keep`."""
+        history = self._histories.get(record.index)
+        self.journal.keep(TurnLine(record=unfinished(with_history(record, history) if history else record)))
+
+    def so_far(self, request: Request) -> Record | None:
+        """What earlier starts finished of a row's conversation: its `messages` and its `turn_log`, None if nothing.
+
+        What those starts took and cost is not in it: `keep` and `keep_turn` add that.
+        """
+        history = self._histories.get(request.index)
+        found = history.so_far if history else None
+        return found if found and found.request_key == request.request_key else None
 
     @property
     def journal(self) -> Journal:

@@ -15,8 +15,10 @@ import msgspec
 
 from batchrun.errors import FolderBusy, FolderUnusable
 from batchrun.store.framing import frame, seed_of, unframe
+from batchrun.types import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from batchrun.store.folder import RunFolder
@@ -52,8 +54,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of the folder's history.
 
-    `start` claims an epoch; `part` commits the parts of one journal segment; `merge` puts parts in place of others;
-    `exposed` names rows that were sent before a crash and not committed; `close` says how a start ended.
+    `start` claims an epoch; `part` commits the parts of one journal segment, and the finished `turns` of conversations
+    that it holds no record of; `merge` puts parts in place of others; `exposed` names rows that were sent before a
+    crash and not committed; `close` says how a start ended.
     """
 
     kind: Literal["start", "part", "merge", "exposed", "close"]
@@ -64,11 +67,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drops: list[str] = []
     dispatched_below: int = 0
     exposed: list[int] = []
+    turns: list[Record] = []
     session: Session | None = None
 
 
 class Manifest:
-    """The entries of a folder, and what they add up to."""
+    """The entries of a folder, and what they add up to. Finished turns are left on disk: they may be large."""
 
     def __init__(self, folder: RunFolder, run_id: str) -> None:
         self._folder = folder
@@ -76,6 +80,7 @@ class Manifest:
         self.entries: list[Entry] = []
         self.parts: dict[str, Part] = {}
         self.absorbed: set[tuple[int, int]] = set()
+        self._with_turns: list[int] = []
         self._replay()
 
     def put(self, entry: Entry) -> None:
@@ -115,19 +120,35 @@ class Manifest:
         """The highest dispatch mark that the sealed segments of some epochs left."""
         return max((entry.dispatched_below for entry in self.entries if entry.epoch in epochs), default=0)
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether there is anything in `turns`."""
+        return bool(self._with_turns)
+
+    def turns(self) -> Iterator[Record]:
+        """What was finished of conversations when a segment was sealed; of several records of a row the last counts."""
+        for number in self._with_turns:
+            yield from self._read(number).turns
+
     def _replay(self) -> None:
         names = sorted(path.name for path in self._folder.manifest.iterdir() if path.suffix == ".json")
         names = [name for name in names if not name.startswith(".")]
         for number, name in enumerate(names):
-            path = self._path(number)
-            if name != path.name:
-                raise _damaged(path, "is missing")
-            line = unframe(path.read_bytes(), seed_of(self._run_id, "manifest", number))
-            if line is None:
-                raise _damaged(path, "does not match its checksum")
-            self._add(msgspec.json.decode(line, type=Entry))
+            if name != self._path(number).name:
+                raise _damaged(self._path(number), "is missing")
+            self._add(self._read(number))
+
+    def _read(self, number: int) -> Entry:
+        path = self._path(number)
+        line = unframe(path.read_bytes(), seed_of(self._run_id, "manifest", number))
+        if line is None:
+            raise _damaged(path, "does not match its checksum")
+        return msgspec.json.decode(line, type=Entry)
 
     def _add(self, entry: Entry) -> None:
+        if entry.turns:
+            self._with_turns.append(len(self.entries))
+            entry = msgspec.structs.replace(entry, turns=[])
         self.entries.append(entry)
         for part in entry.parts:
             self.parts[part.name] = part

@@ -186,6 +186,13 @@ def sha256_of(path: Path) -> str:
 
 
 def read_columns(folder: RunFolder, part: Part, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The named columns of a part, in batches of at most 65,536 rows."""
+    """The named columns of a part, in batches no larger than its row groups; null where an older part has no such."""
+    schema = RESULTS if part.name.startswith("results/") else FAILURES
     with pq.ParquetFile(folder.path / part.name, page_checksum_verification=True) as file:
-        yield from file.iter_batches(columns=columns)
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(columns=columns, row_groups=[group]):
+                found, rows = batch.schema.names, batch.num_rows
+                yield pa.record_batch(
+                    [batch[name] if name in found else pa.nulls(rows, schema.field(name).type) for name in columns],
+                    names=columns,
+                )

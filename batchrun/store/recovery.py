@@ -119,7 +119,7 @@ def _seal_left(recovered: Recovered) -> None:
 
 
 def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None) -> None:
-    """Make parts of a segment's records, list them with its dispatch mark in the manifest, unlink the segment."""
+    """Make parts of a segment's records, list them in the manifest with what else it says, unlink the segment."""
     reader, rows = _reader(recovered, number), recovered.rows
 
     def fresh() -> Iterator[list[Record]]:
@@ -140,6 +140,7 @@ def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None)
         segment=number[1],
         parts=parts,
         dispatched_below=reader.dispatched_below,
+        turns=[record for record in reader.turns.values() if rows[record.index] != SUCCEEDED],
     )
     recovered.manifest.put(entry)
     recovered.folder.fs.unlink(reader.path)

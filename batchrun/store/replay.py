@@ -8,7 +8,7 @@ import msgspec
 
 from batchrun.errors import FolderUnusable
 from batchrun.store.framing import seed_of, unframe
-from batchrun.store.journal import DispatchedLine, GroupLine, Line, SegmentLine
+from batchrun.store.journal import DispatchedLine, GroupLine, Line, TurnLine
 from batchrun.types import Record
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class SegmentReader:
         self.previous_bytes: int | None = None
         self.dispatched_below = 0
         self.broken_at: int | None = None
+        self.turns: dict[int, Record] = {}
+        """By row, what is finished of the conversations that have no record behind it."""
 
     def blocks(self, block_bytes: int, *, limit: int | None = None) -> Iterator[list[Record]]:
         """The records, in lists of about `block_bytes` of journal each.
@@ -70,13 +72,16 @@ class SegmentReader:
     def _take(self, line: bytes) -> Record | None:
         content = _decode(line)
         if isinstance(content, Record):
+            self.turns.pop(content.index, None)
             return content
-        if isinstance(content, GroupLine):
+        if isinstance(content, TurnLine):
+            self.turns[content.record.index] = content.record
+        elif isinstance(content, GroupLine):
             if self.broken_at is not None and content.synced > self.broken_at:
                 raise self._damage(self.broken_at)
         elif isinstance(content, DispatchedLine):
             self.dispatched_below = max(self.dispatched_below, content.below)
-        elif isinstance(content, SegmentLine):
+        else:
             self.previous_bytes = content.previous_bytes
             self.dispatched_below = max(self.dispatched_below, content.dispatched_below)
         return None

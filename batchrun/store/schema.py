@@ -80,6 +80,8 @@ FAILURES = pa.schema(
         ("request_id", pa.string()),
         ("attempts", pa.int32()),
         ("attempt_log", _text),
+        ("messages", _text),
+        ("turn_log", _text),
         ("prompt_tokens", pa.int64()),
         ("cached_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
