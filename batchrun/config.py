@@ -100,6 +100,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     adaptive: bool = True
     requests_per_minute: Positive | None = None
     prompt_tokens_per_minute: Positive | None = None
+    uncached_prompt_tokens_per_minute: Positive | None = None
     generated_tokens_per_minute: Positive | None = None
     max_cost_usd: Positive | None = None
 

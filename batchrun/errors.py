@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchrun.types import ErrorType, Usage
+    from batchrun.types import ErrorType, Hints, Usage
 
 
 class BatchrunError(Exception):
@@ -73,9 +73,11 @@ class EndpointError(BatchrunError):
         retry_after_s: float | None = None,
         usage: Usage | None = None,
         response: str | None = None,
+        hints: Hints | None = None,
         remedy: str = "",
     ) -> None:
         super().__init__(message, remedy=remedy)
+        self.hints = hints
         self.error_type = error_type
         self.error_code = error_code
         self.status_code = status_code

@@ -45,8 +45,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The exact bytes that are sent for a prompt; `request_key` is a 128-bit hash of endpoint, API path and body.
 
-    Of a conversation `body` asks one turn, `turns` are the user's words that follow it, and `so_far` is the record of the
-    turns before it; its `request_key` stands for all turns.
+    Of a conversation `body` asks one turn, `turns` are the user's words that follow it, and `so_far` is the record of
+    the turns before it; its `request_key` stands for all turns.
     """
 
     index: int
@@ -74,6 +74,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     total_tokens: int | None = None
 
 
+class Hints(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer's headers say of the endpoint's limits, per minute; None where they do not."""
+
+    requests_per_minute: float | None = None
+    prompt_tokens_per_minute: float | None = None
+    uncached_prompt_tokens_per_minute: float | None = None
+    generated_tokens_per_minute: float | None = None
+
+
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """One usable answer, with what it used and what the endpoint measured of it."""
 
@@ -99,6 +108,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     status_code: int
     request_id: str | None = None
     response: str | None = None
+    hints: Hints | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

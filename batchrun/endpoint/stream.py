@@ -152,8 +152,7 @@ class Stream:
             pieces = self._choices.get(index)
             if pieces is None:
                 if not 0 <= index < _MOST_CHOICES:
-                    self._break("response_invalid", "the stream has a choice beyond any that can be asked for")
-                    return
+                    continue
                 pieces = self._choices[index] = Pieces()
             token, visible = pieces.add(choice)
             if token:

@@ -39,7 +39,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one start of the run ended, and what it measured of itself."""
+    """How one start of the run ended, and what it measured of itself.
+
+    `limited_s` are seconds by what bound them, `ceilings` how many requests might be in flight, from which second on.
+    """
 
     exit_code: int
     cause: str
@@ -47,6 +50,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: int = 0
     free_retries: int = 0
     throttled: int = 0
+    limited_s: dict[str, float] = {}
+    ceilings: list[tuple[float, int]] = []
     loop_lag_p99_s: float | None = None
     loop_lag_max_s: float | None = None
 
