@@ -89,8 +89,6 @@ def _refuse_stop(stop: StopStreamConfig, origin: str) -> None:
 def _refuse_unbuilt(config: Config, origin: str) -> None:
     later = {
         "limits.max_cost_usd": config.limits.max_cost_usd,
-        "limits.prompt_tokens_per_minute": config.limits.prompt_tokens_per_minute,
-        "limits.generated_tokens_per_minute": config.limits.generated_tokens_per_minute,
     }
     for key, value in later.items():
         if value is not None:

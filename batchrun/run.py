@@ -18,9 +18,8 @@ import msgspec
 from batchrun.config import Config, read_config, read_key
 from batchrun.endpoint.descriptors import make_room
 from batchrun.endpoint.http import HttpEndpoint
-from batchrun.engine.adaptive import Ceiling
 from batchrun.engine.attempts import Fulfiller
-from batchrun.engine.limits import Turnstile
+from batchrun.engine.lanes import Lanes
 from batchrun.engine.pool import Pool
 from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
@@ -135,11 +134,12 @@ async def send(
         if config.endpoint.simulated:
             base_url = await open_things.enter_async_context(embedded())
         endpoint = await open_things.enter_async_context(HttpEndpoint(config, base_url=base_url, key=key))
-        ceiling = Ceiling(config.limits.concurrency, adaptive=config.limits.adaptive)
-        turnstile = Turnstile(ceiling, config.limits.requests_per_minute)
+        lanes, models = Lanes(config.limits), len(run.models)
         price_for = msgspec.convert(run.prices, PriceBook).price_for
-        fulfiller = Fulfiller(endpoint, turnstile, config, rows=run.rows, price_for=price_for, validity=validity)
-        pool = Pool(tap, fulfiller, store, turnstile, config=config, watch=watch)
+        fulfiller = Fulfiller(
+            endpoint, lanes, config, rows=run.rows, models=models, price_for=price_for, validity=validity
+        )
+        pool = Pool(tap, fulfiller, store, lanes, config=config, watch=watch, models=models)
         store.start(config.store, on_failure=pool.stop)
         try:
             with stopped_by_signals(pool):
@@ -155,6 +155,8 @@ async def send(
         requests=counts.requests + endpoint.free_retries + endpoint.probes,
         free_retries=endpoint.free_retries,
         throttled=counts.throttled,
+        limited_s={reason: round(seconds, 3) for reason, seconds in pool.bounds.seconds.items()},
+        ceilings=pool.bounds.ceilings,
         loop_lag_p99_s=pool.lag.p99_s,
         loop_lag_max_s=pool.lag.max_s,
     )

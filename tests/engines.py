@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from batchrun.config import Config, check_config
-from batchrun.engine.adaptive import Ceiling
 from batchrun.engine.attempts import Fulfiller
-from batchrun.engine.limits import Turnstile
+from batchrun.engine.lanes import Lanes
 from batchrun.engine.pool import Pool
 from batchrun.engine.watch import Watch
 from batchrun.errors import Ambiguous, EndpointError, EndpointUnusable, NotSent, Rejected, Throttled
@@ -198,13 +197,13 @@ class Engine:
         config = config_of(**sections)
         count = tap if isinstance(tap, int) else 0
         self.endpoint, self.keeper, self.watch = FakeEndpoint(script), FakeKeeper(), FakeWatch()
-        ceiling = Ceiling(config.limits.concurrency, adaptive=config.limits.adaptive)
-        self.turnstile = Turnstile(ceiling, config.limits.requests_per_minute)
+        self.lanes = Lanes(config.limits)
+        self.turnstile = self.lanes.of("m")
         self.fulfiller = Fulfiller(
-            self.endpoint, self.turnstile, config, rows=count, price_for=price_for, validity=validity
+            self.endpoint, self.lanes, config, rows=count, price_for=price_for, validity=validity
         )
         source = rows(tap) if isinstance(tap, int) else tap
-        self.pool = Pool(source, self.fulfiller, self.keeper, self.turnstile, config=config, watch=self.watch)
+        self.pool = Pool(source, self.fulfiller, self.keeper, self.lanes, config=config, watch=self.watch)
 
     @property
     def records(self) -> dict[int, Record]:

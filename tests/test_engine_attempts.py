@@ -12,7 +12,7 @@ import virtual_time
 from engines import Engine, completion, no_answer, refused, rejected, server_error, throttled
 
 from batchrun.engine import records
-from batchrun.errors import PromptError
+from batchrun.errors import Ambiguous, PromptError, Throttled
 
 
 def run(script, tap=1, **sections):
@@ -82,22 +82,28 @@ def test_a_retry_after_holds_for_rows_that_have_not_been_sent_yet():
 
 
 def test_a_retry_after_beyond_max_wait_s_fails_the_row_as_rate_limited():
-    """Nobody sleeps for hours: it is kept at once."""
+    """Nobody sleeps for hours: it is asked once more after `max_wait_s`."""
     engine = run(lambda _: (0.1, throttled(3600.0)), retry={"max_wait_s": 300})
     record = engine.records[0]
-    assert (record.error_type, record.attempts) == ("rate_limited", 1)
-    assert engine.ended_at < 1
+    assert (record.error_type, record.attempts) == ("rate_limited", 2)
+    assert 300 <= engine.ended_at < 303
+
+
+def test_an_overload_that_lasts_too_long_counts_as_a_rate_limit():
+    """It is the wait that the row fails for, whatever its status."""
+    overloaded = Throttled("HTTP 503", error_type="overloaded", status_code=503, retry_after_s=3600.0)
+    assert run(lambda _: (0.1, overloaded), retry={"max_wait_s": 10}).records[0].error_type == "rate_limited"
 
 
 def test_no_pause_is_longer_than_max_wait_s():
     """What one row was told binds the others, but not for hours."""
     engine = run(
         lambda sent: (0.1, throttled(3600.0) if sent.index == 0 else completion()),
-        2,
+        3,
         retry={"max_wait_s": 20},
-        limits={"concurrency": 1},
+        limits={"concurrency": 2},
     )
-    assert 20 <= engine.endpoint.tries(1)[0] <= 23
+    assert 20 <= engine.endpoint.tries(2)[0] <= 23
 
 
 def test_the_ceiling_falls_once_a_cooldown_and_recovers():
@@ -198,7 +204,11 @@ def test_an_attempt_just_before_the_deadline_gets_a_second():
 
 def test_ambiguous_retries_stop_at_a_share_of_the_rows():
     """5 % of the rows, at least `concurrency`: 1,000 rows that all break off are sent 1,050 times."""
-    engine = run(lambda _: (0.1, no_answer()), 1000, limits={"concurrency": 10}, retry={"max_attempts": 4})
+
+    def script(sent):
+        return 0.1, Ambiguous("broke off", error_type="response_truncated", error_code=f"{sent.index}")
+
+    engine = run(script, 1000, limits={"concurrency": 10}, retry={"max_attempts": 4})
     assert len(engine.endpoint.sent) == 1050
     assert len(engine.records) == 1000
 
@@ -252,7 +262,7 @@ def test_a_record_holds_the_whole_completion():
     )
     record = run(lambda _: (0.1, done)).records[0]
     for name in done.__struct_fields__:
-        if name not in {"usage", "usage_estimated"}:
+        if name not in {"usage", "usage_estimated", "hints"}:
             assert getattr(record, name) == getattr(done, name)
     assert (record.prompt_tokens, record.completion_tokens, record.total_tokens) == (100, 10, 110)
     assert (record.requested_model, record.custom_id, record.usage_source) == ("m", "row-0", "endpoint")

@@ -24,7 +24,8 @@ async def is_whole(turnstile: Turnstile, places: int) -> None:
     assert turnstile.in_flight == 0
     assert turnstile._waiting == 0
     assert not turnstile._line.locked()
-    assert not turnstile._ends
+    assert not turnstile.gate._ends
+    assert not turnstile.gate._heads
     for _ in range(places):
         async with asyncio.timeout(130):
             await turnstile.enter()

@@ -67,7 +67,7 @@ def test_exactly_as_many_are_in_flight_as_the_user_says(concurrency, adaptive):
 def test_a_worker_takes_the_next_row_at_once():
     """A hundred rows of a second at ten at a time take ten seconds."""
     engine = run(lambda _: (1.0, completion()), 100, limits={"concurrency": 10})
-    assert engine.ended_at == pytest.approx(10, abs=0.01)
+    assert engine.ended_at == pytest.approx(10, abs=0.05)
 
 
 def test_tasks_and_rows_in_memory_are_bounded_by_the_concurrency():
@@ -282,7 +282,7 @@ def test_a_tap_that_raises_ends_the_run_and_loses_no_answer():
         yield from (request(index) for index in range(3))
         raise OSError("the input is gone")
 
-    engine = run(lambda _: (1.0, completion()), tap(), limits={"concurrency": 5})
+    engine = run(lambda _: (1.0, completion()), tap(), limits={"concurrency": 5, "adaptive": False})
     assert isinstance(engine.pool.cause, OSError)
     assert set(engine.records) == {0, 1, 2}
 
@@ -345,7 +345,7 @@ def test_stopping_waits_for_what_is_in_flight():
     engine = stopped(
         lambda _: (5.0, completion()), 100, after_s=2, timeouts={"grace_s": 20}, limits={"concurrency": 10}
     )
-    assert engine.ended_at == pytest.approx(5, abs=0.01)
+    assert engine.ended_at == pytest.approx(5, abs=0.05)
     assert len(engine.endpoint.sent) == len(engine.records) == 10
     assert engine.pool.abandoned == set()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from batchrun.config import RetryConfig
 from batchrun.engine.retry import CAP_S, Again, EndRun, GiveUp, Tally, backoff_s, judge
+from batchrun.errors import Ambiguous
 
 CONFIG = RetryConfig(max_attempts=4, max_wait_s=300)
 
@@ -60,8 +61,21 @@ def test_a_retry_after_is_a_floor_with_jitter_on_top(make, retry_after_s):
 
 @pytest.mark.parametrize("make", [engines.throttled, lambda s: engines.server_error(retry_after_s=s)])
 def test_a_retry_after_beyond_max_wait_s_ends_the_row(make):
-    """Nobody sleeps for hours."""
-    assert verdict(make(300.001), throttled=1, ambiguous=1) == GiveUp()
+    """Nobody sleeps for hours; of a rate limit once for the longest wait."""
+    assert verdict(make(300.001), throttled=1, ambiguous=1, too_long=1) == GiveUp()
+
+
+def test_a_rate_limit_beyond_max_wait_s_is_tried_once_more():
+    """After as long as may be waited: an account may have been given more by then."""
+    assert 300 <= verdict(engines.throttled(3600.0), throttled=1).wait_s <= 301
+
+
+@pytest.mark.parametrize(("alike", "again"), [(2, True), (3, False)])
+def test_the_same_broken_answer_three_times_ends_a_row(alike, again):
+    """It is the request that breaks it, and no bad moment."""
+    error = Ambiguous("broke off", error_type="response_truncated")
+    assert isinstance(verdict(error, ambiguous=3, alike=alike), Again) == again
+    assert isinstance(verdict(engines.server_error(), ambiguous=3, alike=alike), Again)
 
 
 @pytest.mark.parametrize("any_succeeded", [False, True])

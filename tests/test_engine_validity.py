@@ -249,9 +249,9 @@ def test_other_errors_between_do_not_bring_another_chance():
 
 def test_an_answer_that_is_invalid_is_an_answer():
     """The endpoint works: the ceiling grows, and nobody takes it for dead."""
-    engine = run(lambda _: (0.1, completion()), 200, limits={"concurrency": 128})
-    assert engine.turnstile.ceiling.limit == 128
-    assert (engine.fulfiller.counts.succeeded, engine.pool.cause) == (400, None)
+    engine = run(lambda _: (0.1, completion()), 49, limits={"concurrency": 128})
+    assert engine.turnstile.ceiling.limit > 64
+    assert (engine.fulfiller.counts.succeeded, engine.pool.cause) == (98, None)
 
 
 def test_only_the_last_turn_of_a_conversation_is_checked():

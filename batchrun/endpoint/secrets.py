@@ -17,9 +17,8 @@ LEAST_KEY_CHARS = 8
 
 _MARK = "[key]"
 _ERROR_TEXTS = ("message", "error_code", "request_id", "response")
-_COMPLETION_TEXTS = [
-    name for name in Completion.__struct_fields__ if name not in {"embedding", "usage", "hints"} and not name.endswith("_s")
-]
+_NO_TEXTS = {"embedding", "usage", "hints"}
+_COMPLETION_TEXTS = [name for name in Completion.__struct_fields__ if name not in _NO_TEXTS and not name.endswith("_s")]
 
 
 class Secrets:

@@ -29,6 +29,11 @@ class Ceiling:
         """Requests that may be in flight, at least 1."""
         return max(1, int(self._value))
 
+    @property
+    def below_maximum(self) -> bool:
+        """Whether it allows less than the user does."""
+        return self._value < self._maximum
+
     def succeeded(self, sent_at: float, in_flight: int) -> None:
         """A request sent at `sent_at` was answered, while `in_flight` were out (itself included)."""
         if self._value >= self._maximum or 2 * in_flight < self.limit:

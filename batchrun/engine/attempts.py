@@ -10,21 +10,36 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from batchrun.engine.limits import Closed, Turnstile
+from batchrun.engine.budgets import Reserved
+from batchrun.engine.lanes import Lane
+from batchrun.engine.limits import Closed
+from batchrun.engine.quota import THROTTLED, TRANSIENT
 from batchrun.engine.records import attempt_of, record_of
 from batchrun.engine.retry import MOST_INVALID, Again, EndRun, Tally, judge
 from batchrun.engine.turns import number_of, with_turns_before
-from batchrun.errors import Ambiguous, AnswerInvalid, EndpointError, NotSent, Throttled
+from batchrun.errors import (
+    Ambiguous,
+    AnswerInvalid,
+    EndpointError,
+    EndpointUnusable,
+    NotSent,
+    Rejected,
+    Throttled,
+)
 from batchrun.types import Attempt, Completion, Record, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchrun.config import Config
+    from batchrun.engine.lanes import Lanes
     from batchrun.engine.validity import Validity
     from batchrun.pricing import Price
 
 _AMBIGUOUS_SHARE = 0.05
+_TROUBLE = frozenset({"connection_failed", "timed_out", "server_error"})
+"""What an endpoint that is down gives; any other answer shows that it works."""
+
 _LEAST_ATTEMPT_S = 1.0
 """What is sent costs money: it gets this much time, even if its row's deadline is nearer."""
 
@@ -53,8 +68,12 @@ class Row(msgspec.Struct, kw_only=True):
     """
 
     request: Request
+    lane: Lane
     turn: int | None
     taken_at: float
+    reserved: Reserved | None = None
+    spent: float = 0.0
+    retrying: bool = False
     queued_s: float | None = None
     ends_at: float = math.inf
     sent_at: float = 0.0
@@ -74,26 +93,31 @@ class Hopeless(Exception):
 
 
 class Fulfiller:
-    """Tries requests against one endpoint, behind one turnstile; `sending` holds the index of all that are out."""
+    """Tries requests against one endpoint, each model's in its lane.
+
+    `rows` holds all that are being worked on, in the order they were taken, `sending` the index of those that are out.
+    """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        turnstile: Turnstile,
+        lanes: Lanes,
         config: Config,
         *,
         rows: int,
+        models: int = 1,
         price_for: Callable[[str], Price | None],
         validity: Validity | None = None,
     ) -> None:
-        self._endpoint, self._turnstile, self._config = endpoint, turnstile, config
-        self._validity = validity
+        self._endpoint, self._lanes, self._config = endpoint, lanes, config
+        self._validity, self._several_models = validity, models > 1
         self._price_for = functools.cache(price_for)
         self._loop = asyncio.get_running_loop()
         self._most_ambiguous_retries = max(config.limits.concurrency, int(rows * _AMBIGUOUS_SHARE))
         self._began_at = self._loop.time()
         self._reached = False
         self.counts = Counts()
+        self.rows: dict[int, Row] = {}
         self.sending: dict[int, float] = {}
         self.unanswered_since: float | None = None
         """When the endpoint was first asked after it last gave an answer of any kind but "wait"; None if it was not."""
@@ -104,7 +128,9 @@ class Fulfiller:
         Raises:
             Hopeless: what came back will come back for every row.
         """
-        row = Row(request=request, turn=number_of(request), taken_at=self._loop.time())
+        lane = self._lanes.of(request.model)
+        row = Row(request=request, lane=lane, turn=number_of(request), taken_at=self._loop.time())
+        self.rows[request.index] = row
         try:
             while True:
                 await self._enter(row)
@@ -115,9 +141,11 @@ class Fulfiller:
                 if wait_s is None:
                     break
                 row.log.append(attempt_of(row, outcome, self._price_for(request.model)))
-                await self._turnstile.sleep(wait_s)
+                await self._wait(row, outcome, wait_s)
         except Closed:
             return None
+        finally:
+            del self.rows[request.index]
         keep_response = self._config.store.keep_response
         record = record_of(row, outcome, self._price_for(request.model), keep_response=keep_response)
         return with_turns_before(record, request)
@@ -125,7 +153,7 @@ class Fulfiller:
     async def _enter(self, row: Row) -> None:
         """Pass the turnstile. The row's deadline begins with its first sending; waiting for a place counts nowhere."""
         came_at = self._loop.time()
-        await self._turnstile.enter()
+        row.reserved = await row.lane.enter(row.request)
         row.sent_at, row.started_at = self._loop.time(), time.time_ns() // 1000
         if row.queued_s is None:
             row.queued_s = row.sent_at - row.taken_at
@@ -133,25 +161,43 @@ class Fulfiller:
         else:
             row.ends_at += row.sent_at - came_at
 
+    async def _wait(self, row: Row, error: EndpointError, wait_s: float) -> None:
+        """Let a retry wait for its time, and then until the successes, or time itself, have paid for it."""
+        row.retrying = True
+        await self._lanes.sleep(wait_s)
+        if not isinstance(error, NotSent):
+            cost = THROTTLED if isinstance(error, Throttled) else TRANSIENT
+            row.spent += cost
+            while (more_s := row.lane.quota.take(cost, self._loop.time())) > 0:
+                row.ends_at += more_s
+                await self._lanes.sleep(more_s)
+        row.retrying = False
+
     async def _attempt(self, row: Row) -> Completion | EndpointError:
         """One try; a cancelled one stays in `sending`: it may be charged."""
         self.sending[row.request.index] = row.sent_at
         self.counts.requests += 1
         if self.unanswered_since is None:
             self.unanswered_since = row.sent_at
-        outcome: Completion | EndpointError
+        lane = row.lane
+        probe = lane.breaker.sent()
+        outcome: Completion | EndpointError | None = None
         try:
             within_s = max(_LEAST_ATTEMPT_S, row.ends_at - row.sent_at)
             outcome = await self._endpoint.complete(row.request, within_s=within_s)
-            self._reached = True
-            self.counts.succeeded += 1
-            self._turnstile.ceiling.succeeded(row.sent_at, self._turnstile.in_flight)
+            self._learn_from_success(row)
         except EndpointError as error:
             outcome = error
-            self._learn_from(error, row)
+            self._learn_from(error, row, probe=probe)
         finally:
-            self._turnstile.leave()
+            lane.breaker.returned(probe=probe)
+            if row.reserved:
+                charged = not isinstance(outcome, Rejected | EndpointUnusable | Throttled | NotSent)
+                row.reserved.settle(outcome.usage if outcome else None, charged=charged)
+            lane.leave()
         del self.sending[row.request.index]
+        if outcome.hints and lane.turned_away and lane.budgets:
+            lane.budgets.hint(outcome.hints, row.request)
         if outcome.status_code is not None and not isinstance(outcome, Throttled):
             self.unanswered_since = self._loop.time() if self.sending else None
         row.latency_s = self._loop.time() - row.sent_at
@@ -167,23 +213,45 @@ class Fulfiller:
         row.tally.invalid = MOST_INVALID if cut_off else row.tally.invalid + 1
         return problem
 
-    def _learn_from(self, error: EndpointError, row: Row) -> None:
+    def _learn_from_success(self, row: Row) -> None:
+        lane = row.lane
+        self._reached = True
+        self.counts.succeeded += 1
+        lane.ceiling.succeeded(row.sent_at, lane.in_flight)
+        lane.pace.succeeded(row.sent_at)
+        lane.quota.succeeded(row.spent)
+        row.spent = 0.0
+        lane.breaker.alive()
+
+    def _learn_from(self, error: EndpointError, row: Row, *, probe: bool) -> None:
+        lane, now = row.lane, self._loop.time()
         if isinstance(error, NotSent):
             row.tally.not_sent += 1
+            lane.breaker.trouble(now, probe=probe)
             return
         self._reached = True
         if isinstance(error, Throttled):
             row.tally.throttled += 1
             self.counts.throttled += 1
-            self._turnstile.ceiling.throttled(row.sent_at, self._loop.time())
-            if error.retry_after_s is not None:
-                self._turnstile.pause(min(error.retry_after_s, self._config.retry.max_wait_s))
-        elif isinstance(error, Ambiguous):
+            pause_s = min(error.retry_after_s or 0.0, self._config.retry.max_wait_s)
+            lane.turned_away = True
+            lane.ceiling.throttled(row.sent_at, now)
+            lane.pace.throttled(row.sent_at, now, pause_s)
+            if pause_s:
+                lane.pause(pause_s)
+            return
+        if isinstance(error, Ambiguous):
             row.tally.ambiguous += 1
+            row.tally.note((error.error_type, error.error_code, error.status_code))
+        if error.error_type in _TROUBLE:
+            lane.breaker.trouble(now, probe=probe)
+        else:
+            lane.breaker.alive()
 
     def _next_wait(self, error: EndpointError, row: Row) -> float | None:
         """How long to wait before the next try, None if there is none; raises Hopeless."""
-        verdict = judge(error, row.tally, self._config.retry, any_succeeded=self.counts.succeeded > 0)
+        others_may = self._several_models or self.counts.succeeded > 0
+        verdict = judge(error, row.tally, self._config.retry, any_succeeded=others_may)
         if isinstance(verdict, EndRun) or (isinstance(error, NotSent) and self._nobody_is_there()):
             raise Hopeless(error)
         if not isinstance(verdict, Again) or self._loop.time() + verdict.wait_s > row.ends_at:

@@ -14,6 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from batchrun.engine.attempts import Fulfiller, Hopeless
+from batchrun.engine.bounds import Bounds
 from batchrun.engine.lag import Lag
 from batchrun.engine.turns import following
 from batchrun.engine.watch import Status
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from batchrun.config import Config
-    from batchrun.engine.limits import Turnstile
+    from batchrun.engine.lanes import Lanes
     from batchrun.engine.watch import Watch
     from batchrun.types import Record, Request
 
 HOPELESS_GRACE_S = 4.0
+MOST_ROWS_ALIKE = 50
+OWN_REASONS = frozenset({"input_invalid", "context_length_exceeded", "content_filtered", "empty_response"})
+"""Failures that say something of a row, and nothing of the next."""
+
+CLIENT_LATE_S = 0.05
 _LAG_PERIOD_S = 0.1
 
 
@@ -59,19 +65,25 @@ class Pool:
         tap: Generator[Request, None, None],
         fulfiller: Fulfiller,
         keeper: Keeper,
-        turnstile: Turnstile,
+        lanes: Lanes,
         *,
         config: Config,
         watch: Watch,
+        models: int = 1,
     ) -> None:
-        self._tap, self._fulfiller, self._keeper, self._turnstile = tap, fulfiller, keeper, turnstile
+        self._tap, self._fulfiller, self._keeper, self._lanes = tap, fulfiller, keeper, lanes
         self._watch, self._concurrency = watch, config.limits.concurrency
+        # of several models one may have to wait: others go on meanwhile
+        self._workers_wanted = self._concurrency * min(models, 2)
         self._grace_s, self._stall_s = config.timeouts.grace_s, config.timeouts.stall_s
         self._workers: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
         self.cause: Exception | None = None
         self.hurried = False
         self.lag = Lag()
+        self.bounds = Bounds(self._loop.time())
+        self._alike = 0
+        self._last_failure: tuple[str, str | None, int | None] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -85,11 +97,22 @@ class Pool:
 
     def status(self) -> Status:
         """Where the run stands now."""
-        sending = self._fulfiller.sending
-        oldest_s = self._loop.time() - min(sending.values()) if sending else 0.0
-        throttled = self._fulfiller.counts.throttled
-        ceiling = self._turnstile.ceiling.limit
-        return Status(in_flight=len(sending), ceiling=ceiling, oldest_s=oldest_s, throttled=throttled)
+        sending, rows = self._fulfiller.sending, self._fulfiller.rows
+        oldest = next(iter(rows.values()), None)
+        waits_for = ""
+        if oldest:
+            is_out = oldest.request.index in sending
+            waits_for = "an answer" if is_out else "a retry" if oldest.retrying else oldest.lane.reason or "its turn"
+        return Status(
+            in_flight=len(sending),
+            ceiling=self._lanes.limit,
+            oldest_s=self._loop.time() - oldest.taken_at if oldest else 0.0,
+            throttled=self._fulfiller.counts.throttled,
+            retrying=sum(row.retrying for row in rows.values()),
+            oldest=oldest.request.custom_id if oldest else "",
+            waits_for=waits_for.replace("_", " "),
+            bound_by=self.bounds.last,
+        )
 
     async def run(self) -> None:
         """Return when the tap is dry, or closed and nothing is in flight any more; `cause` says which."""
@@ -97,7 +120,7 @@ class Pool:
         try:
             self._watch.begin(self.status)
             async with asyncio.TaskGroup() as group:
-                self._workers = [group.create_task(self._work()) for _ in range(self._concurrency)]
+                self._workers = [group.create_task(self._work()) for _ in range(self._workers_wanted)]
         finally:
             self._watch.end()
             pulse.cancel()
@@ -108,7 +131,7 @@ class Pool:
         if self.cause is None:
             self.cause = cause
             self._close_tap()
-            self._turnstile.close()
+            self._lanes.close()
             self._watch.stopping(cause, len(self._fulfiller.sending))
         self._loop.call_later(self._grace_s if grace_s is None else grace_s, self._cancel)
 
@@ -121,6 +144,7 @@ class Pool:
                     return
                 self._keeper.keep(record)
                 self._watch.row(record)
+                self._stop_if_all_fail(record)
                 await self._keeper.room()
         except Hopeless as hopeless:
             self.stop(hopeless.error, grace_s=min(self._grace_s, HOPELESS_GRACE_S))
@@ -137,23 +161,44 @@ class Pool:
             record = await self._fulfiller.fulfil(request)
         return record
 
+    def _stop_if_all_fail(self, record: Record) -> None:
+        """Fifty rows in a row that fail the same way, for no reason of their own, say what the next million will do."""
+        if record.error_type is None:
+            self._alike = 0
+            return
+        failure = (str(record.error_type), record.error_code, record.status_code)
+        if failure[0] in OWN_REASONS:
+            return
+        self._alike = self._alike + 1 if failure == self._last_failure else 1
+        self._last_failure = failure
+        if self._alike >= MOST_ROWS_ALIKE and self.cause is None:
+            said = f"{self._alike} rows in a row failed the same way: {record.error_message}"
+            remedy = "mend what the message says, then run the same command again"
+            self.stop(EndpointUnusable(said, error_type=record.error_type, remedy=remedy))
+
     async def _pulse(self) -> None:
-        """Measure how late our own loop is, and end a run that nobody answers."""
+        """Measure how late our own loop is and what binds the run, and end one that nobody answers."""
         while True:
             before = self._loop.time()
             await asyncio.sleep(_LAG_PERIOD_S)
             now = self._loop.time()
             self.lag.add(now - before - _LAG_PERIOD_S)
-            since = self._fulfiller.unanswered_since
-            if since is not None and now - since > self._stall_s and self.cause is None:
-                self.stop(
-                    EndpointUnusable(
-                        f"the endpoint has not answered for {self._stall_s:g} s",
-                        error_type="timed_out",
-                        remedy="see whether the endpoint is up, then run the same command again; nothing kept is lost",
-                    ),
-                    grace_s=0,
-                )
+            is_full = self._lanes.in_flight >= self._concurrency
+            idle = "concurrency" if is_full else "input"
+            late = now - before - _LAG_PERIOD_S > CLIENT_LATE_S
+            self.bounds.add(self._lanes.reason or ("client" if late else idle), now, self._lanes.limit)
+            why = self._why_stalled(now)
+            if why and self.cause is None:
+                remedy = "see whether the endpoint is up, then run the same command again; nothing kept is lost"
+                self.stop(EndpointUnusable(why, error_type="timed_out", remedy=remedy), grace_s=0)
+
+    def _why_stalled(self, now: float) -> str | None:
+        since, outage = self._fulfiller.unanswered_since, self._lanes.outage_since()
+        if since is not None and now - since > self._stall_s:
+            return f"the endpoint has not answered for {self._stall_s:g} s"
+        if outage is not None and now - outage > self._stall_s:
+            return f"the endpoint has served nothing for {self._stall_s:g} s"
+        return None
 
     def _close_tap(self) -> None:
         """A generator cannot be closed while it runs (a cause from inside it): it ends by itself then."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TRANSIENT_BASE_S, THROTTLED_BASE_S, CAP_S = 0.5, 1.0, 60.0
 _MOST_DOUBLINGS = 16
 MOST_INVALID = 2
+MOST_ALIKE = 3
 
 
 class Tally(msgspec.Struct):
@@ -24,6 +25,14 @@ class Tally(msgspec.Struct):
     throttled: int = 0
     not_sent: int = 0
     invalid: int = 0
+    too_long: int = 0
+    alike: int = 0
+    last_error: tuple[object, ...] = ()
+
+    def note(self, error: tuple[object, ...]) -> None:
+        """Count how often in a row the same has happened."""
+        self.alike = self.alike + 1 if error == self.last_error else 1
+        self.last_error = error
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -53,9 +62,9 @@ def judge(error: EndpointError, tally: Tally, config: RetryConfig, *, any_succee
     if isinstance(error, NotSent):
         return Again(backoff_s(tally.not_sent, TRANSIENT_BASE_S))
     if isinstance(error, Throttled):
-        return _after(error, backoff_s(tally.throttled, THROTTLED_BASE_S), config)
-    if isinstance(error, Ambiguous) and tally.ambiguous < config.max_attempts:
-        return _after(error, backoff_s(tally.ambiguous, TRANSIENT_BASE_S), config)
+        return _after_patience(error, tally, config)
+    if isinstance(error, Ambiguous):
+        return _after_doubt(error, tally, config)
     if isinstance(error, AnswerInvalid) and tally.invalid < MOST_INVALID:
         return Again(0.0)
     return GiveUp()
@@ -66,10 +75,24 @@ def backoff_s(times: int, base_s: float) -> float:
     return random.uniform(0, min(CAP_S, base_s * 2 ** min(times - 1, _MOST_DOUBLINGS)))
 
 
-def _after(error: EndpointError, jitter_s: float, config: RetryConfig) -> Verdict:
-    """A Retry-After is a floor with the jitter on top of it; nobody waits for hours."""
+def _after_doubt(error: Ambiguous, tally: Tally, config: RetryConfig) -> Verdict:
+    """The same broken answer three times over is the request's doing, and no bad moment."""
     floor_s = error.retry_after_s or 0.0
-    return GiveUp() if floor_s > config.max_wait_s else Again(floor_s + jitter_s)
+    hopeless = tally.alike >= MOST_ALIKE and error.error_type.startswith("response_")
+    if hopeless or tally.ambiguous >= config.max_attempts or floor_s > config.max_wait_s:
+        return GiveUp()
+    return Again(floor_s + backoff_s(tally.ambiguous, TRANSIENT_BASE_S))
+
+
+def _after_patience(error: Throttled, tally: Tally, config: RetryConfig) -> Verdict:
+    """A Retry-After is a floor with the jitter on top of it; nobody waits for hours, but once for `max_wait_s`."""
+    floor_s = error.retry_after_s or 0.0
+    if floor_s > config.max_wait_s:
+        tally.too_long += 1
+        if tally.too_long > 1:
+            error.error_type = "rate_limited"  # also for a 503: it is the wait that it fails for
+            return GiveUp()
+    return Again(min(floor_s, config.max_wait_s) + backoff_s(tally.throttled, THROTTLED_BASE_S))
 
 
 def _may_be_one_rows(error: EndpointUnusable) -> bool:

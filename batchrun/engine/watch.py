@@ -28,12 +28,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run stands."""
+    """Where a run stands; `retrying` rows have a failed attempt behind them.
+
+    `oldest` is the custom_id of the row that has been at it for `oldest_s`, `waits_for` what it waits for ("an
+    answer", "a retry"); `bound_by` is what the run as a whole could be faster without.
+    """
 
     in_flight: int
     ceiling: int
     oldest_s: float
     throttled: int
+    retrying: int = 0
+    oldest: str = ""
+    waits_for: str = ""
+    bound_by: str = ""
 
 
 class Watch:
