@@ -8,8 +8,15 @@ from urllib.parse import urlsplit
 from batchrun.errors import ConfigError
 
 if TYPE_CHECKING:
-    from batchrun.config import Config, RequestConfig, StopStreamConfig
+    from batchrun.config import Config, LimitsConfig, RequestConfig, StopStreamConfig
 
+_PER_MINUTE = (
+    "requests_per_minute",
+    "prompt_tokens_per_minute",
+    "uncached_prompt_tokens_per_minute",
+    "generated_tokens_per_minute",
+)
+_LEAST_REQUESTS, _MOST_PER_MINUTE = 0.01, 1e12
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
 
 
@@ -33,7 +40,17 @@ def refuse_contradictions(config: Config, origin: str) -> None:
         remedy = "remove it, or set endpoint.api: chat"
         raise ConfigError(f"{origin}: `request.system` has no meaning under api {config.endpoint.api}", remedy=remedy)
     _refuse_stream(config.request, origin, api=config.endpoint.api)
+    _refuse_absurd(config.limits, origin)
     _refuse_unbuilt(config, origin)
+
+
+def _refuse_absurd(limits: LimitsConfig, origin: str) -> None:
+    """Limits under which nothing would move, or that no endpoint has: most likely a slip of the hand."""
+    for name in _PER_MINUTE:
+        value, least = getattr(limits, name), _LEAST_REQUESTS if name == "requests_per_minute" else 1.0
+        if value is not None and not least <= value <= _MOST_PER_MINUTE:
+            remedy = f"write a number from {least:g} to {_MOST_PER_MINUTE:,.0f}, or null for no limit"
+            raise ConfigError(f"{origin}: `limits.{name}: {value:g}` cannot be meant", remedy=remedy)
 
 
 def _refuse_proxy(proxy: str, origin: str) -> None:

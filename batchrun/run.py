@@ -23,6 +23,7 @@ from batchrun.engine.lanes import Lanes
 from batchrun.engine.pool import Pool
 from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
+from batchrun.engine.tokens import narrow_limits
 from batchrun.engine.turns import following
 from batchrun.engine.validity import Validity
 from batchrun.engine.watch import Plan, Watch
@@ -87,7 +88,7 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
             held.enter_context(folder.locked())
         run = fit(folder, run)
         store = Store(folder, run, retry_failed=options.retry_failed)
-        watch.plan(_plan(config, run, store, options))
+        watch.plan(_plan(config, run, store, options, checked.first))
         cause, session = None, None
         if store.open_rows(options.limit):
             tap = requests(prompts, renderer, store, options.limit)
@@ -205,7 +206,7 @@ def run(config: Config | Mapping[str, object] | str, *, options: Options | None 
     return asyncio.run(arun(config, options=options))
 
 
-def _plan(config: Config, run: RunFile, store: Store, options: Options) -> Plan:
+def _plan(config: Config, run: RunFile, store: Store, options: Options, first: Request | None) -> Plan:
     return Plan(
         folder=config.output,
         rows=run.rows,
@@ -214,6 +215,7 @@ def _plan(config: Config, run: RunFile, store: Store, options: Options) -> Plan:
         flush_s=config.store.flush_ms / 1000,
         simulated=config.endpoint.simulated,
         exposed=store.recovered.exposed,
+        notes=narrow_limits(config.limits, first) if first else [],
     )
 
 

@@ -18,8 +18,6 @@ FIREWORKS = ROOT / "configs" / "fireworks.yaml"
 RUNS = sorted(path for path in (ROOT / "configs").iterdir() if not path.name.endswith("scenario.yaml"))
 REFUSED = {
     "limits.max_cost_usd": 5,
-    "limits.prompt_tokens_per_minute": 1000,
-    "limits.generated_tokens_per_minute": 1000,
 }
 """Keys with a value that is not built yet."""
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 from batchrun.cli.lines import say
 from batchrun.engine.watch import Plan, Status, Watch
 from batchrun.errors import Interrupted
+from batchrun.report.format import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tqdm import tqdm
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 BAR_PERIOD_S = 0.25
 LINE_PERIOD_S = 30.0
 RANGES_NAMED = 200
+ID_CHARS = 20
 _BAR_COLUMNS = len(" ####|100 %")
 
 
@@ -46,6 +48,8 @@ class Progress(Watch):
             return
         kept = f"{plan.rows - plan.open_rows:,} settled or left out, " if plan.open_rows < plan.rows else ""
         say(f"{plan.folder}: {plan.rows:,} rows, {kept}{plan.open_rows:,} to send")
+        for note in plan.notes if plan.open_rows else ():
+            say(f"note: {note}")
         if plan.open_rows and not plan.simulated:
             last = f"{plan.flush_s:g} s of answers"
             say(f"a crash can make you pay twice for {plan.concurrency:,} requests in flight and {last}, no more")
@@ -117,18 +121,28 @@ class Progress(Watch):
                 self._cost(),
             ]
         )
-        more = [f"oldest {status.oldest_s:,.0f} s"]
-        if status.throttled:
-            more.insert(0, f"{status.throttled:,} throttled")
+        from tqdm.utils import disp_len
+
+        for more in self._more(status, elapsed_s):
+            if disp_len(line + more) > room:
+                break
+            line += more
+        return line
+
+    def _more(self, status: Status, elapsed_s: float) -> Iterator[str]:
+        """What goes on at the end of a line, the most important first."""
         if self._done:
-            left_s = (self._total - self._done) * elapsed_s / self._done
             from tqdm import tqdm
 
-            more.insert(0, f"{tqdm.format_interval(left_s)} left")
-        for fact in more:
-            if len(line) + len(", ") + len(fact) <= room:
-                line += f", {fact}"
-        return line
+            left_s = (self._total - self._done) * elapsed_s / self._done
+            yield f", {tqdm.format_interval(left_s)} left"
+        if status.retrying:
+            yield f", {status.retrying:,} retrying"
+        if status.throttled:
+            yield f", {status.throttled:,} throttled"
+        yield f", oldest {status.oldest_s:,.0f} s"
+        if status.oldest:
+            yield f" ({_short(status.oldest)}{status.waits_for and f': {status.waits_for}'})"
 
     def _cost(self) -> str:
         """What is known of the cost; a plus says that there is more which is not."""
@@ -143,6 +157,12 @@ def _exposure(rows: list[int]) -> str:
         f"warning: an earlier start was cut off: up to {len(rows):,} rows may have been sent already, and be paid for "
         f"twice: {ranges(rows)} (counted from 0)"
     )
+
+
+def _short(custom_id: str) -> str:
+    """An id made safe to show, and cut."""
+    text = visible(custom_id[: ID_CHARS + 1])
+    return text if len(text) <= ID_CHARS else f"{text[: ID_CHARS - 3]}..."
 
 
 def ranges(rows: list[int]) -> str:

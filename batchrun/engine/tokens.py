@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from batchrun.config import LimitsConfig
     from batchrun.types import Request, Usage
 
 _FIRST_CHARS_PER_TOKEN = 4.0
@@ -77,6 +78,17 @@ class Tokens:
             most = most_generated(request)
             mean = self._generated.setdefault(most, Mean(0.0))
             mean.add(float(usage.completion_tokens))
+
+
+def narrow_limits(limits: LimitsConfig, request: Request) -> list[str]:
+    """Which token limits are below the size of one request, in words: such requests go one at a time."""
+    need = Tokens().need(request)
+    sizes = {"prompt_tokens": need.prompt_tokens, "generated_tokens": float(most_generated(request) or 0)}
+    return [
+        f"limits.{name}_per_minute {limit:,.0f} is less than one request may take ({size:,.0f}): they go one at a time"
+        for name, size in sizes.items()
+        if (limit := getattr(limits, f"{name}_per_minute")) is not None and limit < size
+    ]
 
 
 def most_generated(request: Request) -> int | None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is about to be done: `open_rows` of `rows` are sent, at most `concurrency` at a time.
 
-    `exposed` are rows that an earlier start sent and did not keep, so that they may be paid for twice.
+    `exposed` are rows that an earlier start sent and did not keep, so that they may be paid for twice; `notes` are what
+    the user should know of his limits.
     """
 
     folder: str
@@ -25,6 +26,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     flush_s: float
     simulated: bool
     exposed: list[int]
+    notes: list[str] = []
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
