@@ -1,14 +1,14 @@
 """The turnstile: every request, also a repeated one, passes it before it is sent, in order of arrival.
 
-Theory of operation. There is one for each model, as endpoints have their limits; what all of them share is the Gate.
-A worker that wants to send calls `enter` and holds a place until `leave`. When nothing binds, `enter` does not wait at
+Theory of operation. There is one for each model, as endpoints have their limits; what all of them share is the Gate. A
+worker that wants to send calls `enter` and holds a place until `leave`. When nothing binds, `enter` does not wait at
 all. Otherwise workers stand in one line (an asyncio.Lock is first in, first out); only the one at its head waits for
 something: the end of a pause or of an outage, a place below the ceiling, requests and tokens a minute, and at last the
 pace that was found out, so that what it gives is used at once. So a large request cannot starve behind small ones, and
-waking is one future. After a pause as many as may be in flight go out over a second, so that those who were turned away
-together do not come back together. Whatever is waited for, closing the gate ends the waiting. A place is taken in the
-same step in which the waiting ends: whoever is cancelled while he waits has taken nothing, and what he had reserved
-is given back. `reason` says what the head of the line waits for.
+waking is one future. After a pause as many as may be in flight go out over a second, unless a pace has been found out,
+so that those who were turned away together do not come back together. Whatever is waited for, closing the gate ends
+the waiting. A place is taken in the same step in which the waiting ends: whoever is cancelled while he waits has taken
+nothing, and what he had reserved is given back. `reason` says what the head of the line waits for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 BURST_S = 0.1
 SPREAD_S = 1.0
-_PACE_MARGIN = 0.99
+_PACE_MARGIN = 0.995
 """The share of the pace that is used: requests do not arrive as evenly as they are sent."""
 
 
@@ -207,7 +207,7 @@ class Turnstile:
 
     def _before_sending(self, now: float, head: _Head) -> Obstacle | None:
         """What the head of the line still needs: its turn after a pause, its share of the limits."""
-        if now < self._spread_until and not head.spread:
+        if now < self._spread_until and not head.spread and not self.pace.cuts:
             head.spread = True
             return "pause", self.gate.sleep(random.uniform(0, 2 * SPREAD_S / self.ceiling.limit))
         if self.gate.pace and not head.paced:

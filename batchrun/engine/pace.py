@@ -16,7 +16,6 @@ import math
 COOLDOWN_S = 1.0
 START_PER_S, DOUBLING_S = 500.0, 0.25
 GROWTH_PER_S = 1.03
-SERVED_SHARE = 0.95
 LEAST_PER_S = 0.1
 MOST_PER_S = 50_000.0
 """More than one process can send: a rate above it is no limit."""
@@ -58,7 +57,7 @@ class Pace:
         if not self._adaptive or sent_at < self._since or (self.cuts and now < self._since + COOLDOWN_S):
             return
         before = min(self.per_s(now), MOST_PER_S)
-        served_per_s = SERVED_SHARE * self._served / max(now - self._since + pause_s, 0.001)
+        served_per_s = self._served / max(now - self._since + pause_s, 0.001)
         self._set(now, max(LEAST_PER_S, min(served_per_s, before) if self._served else before / 2), GROWTH_PER_S)
         self._served = 0
         self.cuts += 1
