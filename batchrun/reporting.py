@@ -25,6 +25,7 @@ def report_on(folder: RunFolder) -> Report:
     facts = RunFacts(
         name=str(folder),
         rows=snapshot.run.rows,
+        concurrency=snapshot.run.config["limits"]["concurrency"],
         models=list(snapshot.run.models),
         endpoint=base_url,
         simulated=base_url == SIMULATED,

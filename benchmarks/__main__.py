@@ -7,10 +7,11 @@ import json
 import os
 import platform
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import abort, check, memory, startup, streaming, throughput
+from benchmarks import abort, check, limits, memory, outages, startup, streaming, throughput
 
 PACKAGES = ("aiohttp", "batchrun-llm", "msgspec", "pyarrow", "uvloop")
 
@@ -19,17 +20,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000, help="rows of a run; memory takes ten times as many too")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs that the ratios are the medians of")
+    parser.add_argument("--only", metavar="NAME", help="one of them, named as its file is")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks.json"), help="where the JSON goes")
     options = parser.parse_args()
-    parts = [
-        startup.measure(),
-        throughput.measure(options.rows, options.pairs),
-        streaming.measure(options.rows // 4, options.pairs),
-        abort.measure(),
-        memory.measure(options.rows),
-        check.measure(10 * options.rows),
-    ]
-    figures = [figure for part in parts for figure in part]
+    parts = {
+        "startup": startup.measure,
+        "throughput": partial(throughput.measure, options.rows, options.pairs),
+        "streaming": partial(streaming.measure, options.rows // 4, options.pairs),
+        "abort": abort.measure,
+        "memory": partial(memory.measure, options.rows),
+        "check": partial(check.measure, 10 * options.rows),
+        "limits": limits.measure,
+        "outages": outages.measure,
+    }
+    if options.only and options.only not in parts:
+        parser.error(f"--only {options.only}: there are {', '.join(parts)}")
+    figures = [figure for name, part in parts.items() if options.only in {None, name} for figure in part()]
     print("| | measured | reach | |\n|---|---:|---:|---|")
     for name, value, unit, most in figures:
         reach, verdict = ("", "") if most is None else (f"≤ {most:g} {unit}", "yes" if value <= most else "**no**")

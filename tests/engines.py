@@ -192,18 +192,21 @@ class Engine:
         *,
         price_for: Callable[[str], Price | None] = lambda _: PRICE,
         validity: Validity | None = None,
+        models: int = 1,
+        count: int | None = None,
         **sections: dict[str, Any],
     ) -> None:
         config = config_of(**sections)
-        count = tap if isinstance(tap, int) else 0
+        if count is None:
+            count = tap if isinstance(tap, int) else 0
         self.endpoint, self.keeper, self.watch = FakeEndpoint(script), FakeKeeper(), FakeWatch()
         self.lanes = Lanes(config.limits)
         self.turnstile = self.lanes.of("m")
         self.fulfiller = Fulfiller(
-            self.endpoint, self.lanes, config, rows=count, price_for=price_for, validity=validity
+            self.endpoint, self.lanes, config, rows=count, models=models, price_for=price_for, validity=validity
         )
         source = rows(tap) if isinstance(tap, int) else tap
-        self.pool = Pool(source, self.fulfiller, self.keeper, self.lanes, config=config, watch=self.watch)
+        self.pool = Pool(source, self.fulfiller, self.keeper, self.lanes, config=config, watch=self.watch, models=models)
 
     @property
     def records(self) -> dict[int, Record]:

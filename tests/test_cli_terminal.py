@@ -85,12 +85,13 @@ def test_data_ends_with_one_newline(capsys):
     assert capsys.readouterr().out == "a\nb\n"
 
 
-def progress(*, done=3, total=200, in_flight=32, throttled=0, cost_usd=0.001):
+def progress(*, done=3, total=200, cost_usd=0.001, **status):
     """A view of a run in which some rows are done."""
     shown = Progress(quiet=True)
     plan = {"folder": "out", "concurrency": 9, "flush_s": 0.05, "simulated": True, "exposed": []}
     shown.plan(Plan(rows=total, open_rows=total, **plan))
-    shown.begin(lambda: Status(in_flight=in_flight, ceiling=64, oldest_s=2.4, throttled=throttled))
+    stands = {"in_flight": 32, "ceiling": 64, "oldest_s": 2.4, "throttled": 0, **status}
+    shown.begin(lambda: Status(**stands))
     for index in range(done):
         shown.row(Record(index=index, custom_id=str(index), completion_tokens=5, cost_usd=cost_usd))
     return shown
@@ -103,6 +104,41 @@ def test_a_line_says_how_it_stands():
     line = re.sub(r"[\d,]+ tok/s", "N tok/s", shown.line())
     line = re.sub(r"[\d:]+ left", "T left", line)
     assert line == "4/200, 1 failed, 32 in flight, N tok/s, $0.0030, T left, 7 throttled, oldest 2 s"
+
+
+def test_a_line_names_the_rows_that_are_retried_and_the_oldest():
+    """With what that one waits for, if it is known; without a row there is nothing to name."""
+    assert "retrying" not in progress().line()
+    assert ", 3 retrying, 7 throttled, oldest 2 s" in progress(retrying=3, throttled=7).line()
+    assert progress(oldest="row-17", waits_for="an answer").line().endswith(", oldest 2 s (row-17: an answer)")
+    assert progress(oldest="row-17").line().endswith(", oldest 2 s (row-17)")
+    assert progress(waits_for="an answer").line().endswith(", oldest 2 s")
+
+
+@pytest.mark.parametrize(
+    ("custom_id", "shown"),
+    [
+        ("x" * 20, "x" * 20),
+        ("x" * 21, "x" * 17 + "..."),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("a\r\nb", "a b"),
+        ("\u202e" * 20, "\\u202e\\u202e\\u202..."),
+    ],
+)
+def test_an_id_is_short_and_harmless(custom_id, shown):
+    """At most twenty characters, none of which a terminal obeys: the bar is not written through `say`."""
+    assert progress(oldest=custom_id, waits_for="a retry").line().endswith(f"({shown}: a retry)")
+
+
+@pytest.mark.parametrize("custom_id", ["row-17", "\u8a55" * 20])
+def test_no_line_is_wider_than_its_room(custom_id):
+    """The name of the oldest goes first; a wide character takes two columns."""
+    shown = progress(oldest=custom_id, waits_for="generated tokens", retrying=3)
+    for room in range(70, 160):
+        line = shown.line(room)
+        assert len(line) + line.count("\u8a55") <= room
+        assert line.endswith((" left", " retrying", "oldest 2 s", "generated tokens)"))
+    assert custom_id[:17] in line
 
 
 def test_unknown_cost_is_not_zero():

@@ -180,7 +180,7 @@ def generated_stream(rng: random.Random) -> bytes:
 def check(result: Completion | EndpointError) -> None:
     """The outcome is of a known kind and becomes a row of a table; nothing raw is in its message."""
     price = engines.PRICE
-    row = Row(request=engines.request(0), turn=None, taken_at=0.0, queued_s=0.0)
+    row = Row(request=engines.request(0), lane=None, turn=None, taken_at=0.0, queued_s=0.0)
     record = record_of(row, result, price, keep_response=True)
     assert record.cost_usd is None or record.cost_usd >= 0
     if isinstance(result, Completion):

@@ -15,6 +15,7 @@ from peers import READ, http, peer
 from batchrun.endpoint.answer import Answer
 from batchrun.endpoint.refusal import error_of, retry_after_s
 from batchrun.errors import Ambiguous, EndpointUnusable, Rejected, Throttled
+from batchrun.types import Hints
 
 URL = "http://127.0.0.1:1/v1/chat/completions"
 
@@ -216,3 +217,29 @@ def test_the_wait_reaches_the_engine():
     for status in (429, 500):
         with peer([READ, http("", status, retry_after="7")]) as there:
             assert ask(there.base_url).retry_after_s == 7
+
+
+USED_UP = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_used_up_budget_is_waited_for_where_no_wait_is_asked(status):
+    """Its reset is the wait."""
+    assert refusal(status, **USED_UP).retry_after_s == 360
+
+
+def test_the_wait_that_is_asked_for_counts_more_than_a_reset():
+    """Unless it is nonsense."""
+    assert refusal(429, **{"retry-after": "2"}, **USED_UP).retry_after_s == 2
+    assert refusal(429, **{"retry-after": "soon"}, **USED_UP).retry_after_s == 360
+
+
+def test_other_refusals_wait_for_no_reset():
+    """A server error has nothing to do with a budget."""
+    assert refusal(500, **USED_UP).retry_after_s is None
+
+
+def test_the_limits_reach_the_engine_with_a_refusal():
+    """Over a socket, with a name in any case."""
+    with peer([READ, http("", 429, **{"X-RateLimit-Limit-Tokens-Generated": "36000"})]) as there:
+        assert ask(there.base_url).hints == Hints(generated_tokens_per_minute=36_000)

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from batchrun.endpoint.answer import head, lenient_json
+from batchrun.endpoint.hints import hints_of, reset_s
 from batchrun.errors import Ambiguous, EndpointError, EndpointUnusable, Rejected, Throttled
 
 if TYPE_CHECKING:
@@ -90,15 +91,19 @@ def as_error(
     remedy: str = "",
 ) -> EndpointError:
     """An error of a kind, with all that the answer says for it."""
+    wait_s = retry_after_s(answer.headers)
+    if wait_s is None and issubclass(kind, Throttled):
+        wait_s = reset_s(answer.headers)
     return kind(
         message,
         error_type=error_type,
         error_code=code,
         status_code=answer.status,
         request_id=answer.headers.get("x-request-id"),
-        retry_after_s=retry_after_s(answer.headers),
+        retry_after_s=wait_s,
         usage=usage,
         response=answer.text[:RESPONSE_HEAD_CHARS],
+        hints=hints_of(answer.headers),
         remedy=remedy,
     )
 

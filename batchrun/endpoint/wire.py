@@ -13,6 +13,7 @@ import msgspec
 from batchrun.endpoint.answer import head, lenient_json
 from batchrun.endpoint.embeddings import first_vector
 from batchrun.endpoint.fireworks import as_text, perf_metrics_of, seconds, whole
+from batchrun.endpoint.hints import hints_of
 from batchrun.endpoint.refusal import as_error, error_inside
 from batchrun.errors import Ambiguous, Rejected
 from batchrun.types import Completion, Usage
@@ -140,6 +141,7 @@ def _common(answer: Answer, body: Body, metrics: dict[str, Any], usage: Usage | 
         "status_code": answer.status,
         "request_id": answer.headers.get("x-request-id") or text_of(body.id),
         "response": answer.text,
+        "hints": hints_of(answer.headers),
     }
 
 

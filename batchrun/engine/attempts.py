@@ -218,9 +218,12 @@ class Fulfiller:
         self._reached = True
         self.counts.succeeded += 1
         lane.ceiling.succeeded(row.sent_at, lane.in_flight)
-        lane.pace.succeeded(row.sent_at)
+        now = self._loop.time()
+        lane.pace.succeeded(now)
         lane.quota.succeeded(row.spent)
         row.spent = 0.0
+        if lane.breaker.is_open and lane.storm:
+            lane.pace.resume(now)
         lane.breaker.alive()
 
     def _learn_from(self, error: EndpointError, row: Row, *, probe: bool) -> None:
@@ -228,6 +231,7 @@ class Fulfiller:
         if isinstance(error, NotSent):
             row.tally.not_sent += 1
             lane.breaker.trouble(now, probe=probe)
+            lane.storm = False
             return
         self._reached = True
         if isinstance(error, Throttled):
@@ -237,6 +241,8 @@ class Fulfiller:
             lane.turned_away = True
             lane.ceiling.throttled(row.sent_at, now)
             lane.pace.throttled(row.sent_at, now, pause_s)
+            lane.breaker.trouble(now, probe=probe)
+            lane.storm = True
             if pause_s:
                 lane.pause(pause_s)
             return
@@ -245,6 +251,7 @@ class Fulfiller:
             row.tally.note((error.error_type, error.error_code, error.status_code))
         if error.error_type in _TROUBLE:
             lane.breaker.trouble(now, probe=probe)
+            lane.storm = False
         else:
             lane.breaker.alive()
 

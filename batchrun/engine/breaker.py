@@ -1,8 +1,8 @@
 """An outage is waited out: after so many troubles in a row one request at a time asks whether it is over.
 
-Trouble is what a dead or broken endpoint gives: no connection, no answer, a 5xx. Any completion, and any answer that
-shows an endpoint at work, ends it. The probes come after half a second, then half as late again each time, every five
-seconds at last. Only what is sent is held back; nothing fails for it.
+Trouble is what a dead, broken or overrun endpoint gives: no connection, no answer, a 5xx, a 429. Any completion, and
+any other answer that shows an endpoint at work, ends it. The probes come after half a second, then half as late again
+each time, every five seconds at last. Only what is sent is held back; nothing fails for it.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from batchrun.types import Hints, Request, Usage
 
 WINDOW_S = 60.0
+CREDIT_S = 2.0
+"""Of the budget: what was reserved too much is given back up to so much, lest it all goes out at once."""
+
 BURST_S = 0.1
 _SHARE = 0.98
 """Of the budget that is used: answers do not end as evenly as requests are sent."""
@@ -71,7 +74,8 @@ class Budget:
 
     def settle(self, spent: Spent, tokens: float) -> None:
         """The request took so many tokens; 0 if it was turned away."""
-        self._balance += spent.tokens - tokens
+        most = self.per_minute / 60 * CREDIT_S
+        self._balance = min(most, self._balance + spent.tokens - tokens)
         if spent.at > self._loop.time() - WINDOW_S:
             self._in_window += tokens - spent.tokens
             spent.tokens = tokens
@@ -144,7 +148,7 @@ class TokenBudgets:
         """Whether there is any budget to keep to."""
         return bool(self.of)
 
-    def open(self, request: Request) -> Reserved | None:
+    def reservation(self, request: Request) -> Reserved | None:
         """What a request has reserved, which is nothing yet; None where there is no budget."""
         return Reserved(self, request) if self.of else None
 

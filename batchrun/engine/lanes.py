@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Lane(Turnstile):
-    """The turnstile of one model, with the purse that pays for its retries."""
+    """The turnstile of one model, with the purse that pays for its retries.
+
+    `turned_away` says that a limit has been met at all, `storm` that the last trouble was one, and no outage.
+    """
 
     def __init__(self, limits: LimitsConfig, gate: Gate) -> None:
         now = asyncio.get_running_loop().time()
@@ -33,8 +36,8 @@ class Lane(Turnstile):
             ),
         )
         self.quota = Quota(now)
-        self.succeeded = 0
         self.turned_away = False
+        self.storm = False
 
 
 class Lanes:

@@ -176,7 +176,7 @@ class Turnstile:
         return reserved
 
     async def _wait_at_the_head(self, request: Request | None) -> Reserved | None:
-        head = _Head(self.budgets.open(request) if self.budgets and request else None)
+        head = _Head(self.budgets.reservation(request) if self.budgets and request else None)
         try:
             while not self.gate.closed:
                 now = self._loop.time()

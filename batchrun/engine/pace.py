@@ -3,40 +3,47 @@
 Theory of operation. A ceiling on what is in flight cannot hold back requests to an endpoint that answers in a
 millisecond: one at a time may still be far more than it allows. So there is a rate as well. It starts at 500 a second
 and doubles four times a second, which is no limit after a moment; but as long as it is one, few requests are out when
-the first 429 comes, and few are turned away with it. A 429 or 503 then sets it to what was really served since the
-last cut, the pause that follows included (so a burst that the endpoint allows at first is averaged out), or to half
-of it where nothing was served. From there it grows by 3 % a second until the next one. At most one cut a cooldown;
-answers to requests sent before the last cut say nothing new.
+the first 429 comes, and few are turned away with it. A 429 or 503 then sets it to what was really served in the last
+five seconds, the pause that follows included (so a burst that the endpoint allows at first is averaged out). From there
+it grows by 3 % a second, after ten quiet seconds by 15 %. After a storm, in which nothing was served any more, it is
+what was served in the last minute, as limits are per minute. At most one cut a cooldown; answers to requests sent
+before the last cut say nothing new.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 COOLDOWN_S = 1.0
 START_PER_S, DOUBLING_S = 500.0, 0.25
-GROWTH_PER_S = 1.03
+GROWTH_PER_S, QUIET_S, QUIET_GROWTH_PER_S = 1.03, 10.0, 1.15
+RECENT_S, MINUTE_S = 5.0, 60.0
 LEAST_PER_S = 0.1
 MOST_PER_S = 50_000.0
 """More than one process can send: a rate above it is no limit."""
 
 _SLACK_S = 0.005
+_BIN_S = 0.25
 
 
 class Pace:
     """The rate of one model; all times are the loop's, in seconds."""
 
     def __init__(self, now: float, *, adaptive: bool = True) -> None:
-        self._adaptive, self._next_at = adaptive, now
-        self._served = 0
+        self._adaptive, self._began_at, self._next_at = adaptive, now, now
+        self._served: deque[list[float]] = deque()
         self.cuts = 0
-        self._set(now, START_PER_S if adaptive else MOST_PER_S, 2.0 ** (1 / DOUBLING_S))
+        growth = math.log(2) / DOUBLING_S
+        self._set(now, START_PER_S if adaptive else MOST_PER_S, growth, growth)
 
     def per_s(self, now: float) -> float:
         """The rate now; infinite where there is none to keep to."""
         if now >= self._free_at:
             return math.inf
-        per_s: float = self._base_per_s * math.exp(self._growth * (now - self._since))
+        since_s = now - self._since
+        grown = self._growth * min(since_s, QUIET_S) + self._quiet_growth * max(0.0, since_s - QUIET_S)
+        per_s: float = self._base_per_s * math.exp(grown)
         return per_s
 
     def wait_s(self, now: float) -> float:
@@ -47,22 +54,39 @@ class Pace:
         """A request goes out; a timer that woke late is made up for, up to a few milliseconds."""
         self._next_at = max(self._next_at, now - _SLACK_S) + 1 / self.per_s(now)
 
-    def succeeded(self, sent_at: float) -> None:
-        """A request that was sent at this time was served."""
-        if sent_at >= self._since:
-            self._served += 1
+    def succeeded(self, now: float) -> None:
+        """A request was served."""
+        served = self._served
+        if served and now - served[-1][0] < _BIN_S:
+            served[-1][1] += 1
+        else:
+            served.append([now, 1])
+            while served[0][0] < now - MINUTE_S:
+                served.popleft()
 
     def throttled(self, sent_at: float, now: float, pause_s: float) -> None:
         """A request that was sent at this time was turned away; a pause follows."""
-        if not self._adaptive or sent_at < self._since or (self.cuts and now < self._since + COOLDOWN_S):
+        if not self._adaptive or (self.cuts and (sent_at < self._since or now < self._since + COOLDOWN_S)):
             return
-        before = min(self.per_s(now), MOST_PER_S)
-        served_per_s = self._served / max(now - self._since + pause_s, 0.001)
-        self._set(now, max(LEAST_PER_S, min(served_per_s, before) if self._served else before / 2), GROWTH_PER_S)
-        self._served = 0
-        self.cuts += 1
+        served_per_s = self._served_per_s(now, RECENT_S, pause_s)
+        if served_per_s:
+            self._cut(now, min(served_per_s, self.per_s(now)))
 
-    def _set(self, now: float, per_s: float, growth_per_s: float) -> None:
-        self._base_per_s, self._growth, self._since = per_s, math.log(growth_per_s), now
-        self._free_at = now + math.log(MOST_PER_S / per_s) / self._growth
+    def resume(self, now: float) -> None:
+        """A storm is over, in which nothing was served."""
+        if self._adaptive:
+            self._cut(now, min(self._served_per_s(now, MINUTE_S), self.per_s(now)))
+
+    def _served_per_s(self, now: float, seconds: float, pause_s: float = 0.0) -> float:
+        served = sum(count for at, count in self._served if at > now - seconds)
+        return served / max(min(seconds, now - self._began_at) + pause_s, _BIN_S)
+
+    def _cut(self, now: float, per_s: float) -> None:
+        self.cuts += 1
+        self._set(now, max(LEAST_PER_S, per_s), math.log(GROWTH_PER_S), math.log(QUIET_GROWTH_PER_S))
+
+    def _set(self, now: float, per_s: float, growth: float, quiet_growth: float) -> None:
+        self._base_per_s, self._growth, self._quiet_growth, self._since = per_s, growth, quiet_growth, now
+        room = math.log(MOST_PER_S / per_s)
+        self._free_at = now + min(room / growth, QUIET_S + max(0.0, room - growth * QUIET_S) / quiet_growth)
         self._next_at = now

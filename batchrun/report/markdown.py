@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from batchrun.report.format import number, percent, seconds, visible
+from batchrun.report.limited import TITLE, advice, limits
 from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def to_markdown(report: Report) -> str:
         blocks.append(_table([">", ""], [[figure.value, _safe(figure.meaning)] for figure in lines]))
         if title == "Rows" and report.failures:
             blocks += [["## Failures"], _failures(report)]
+    if bounds := limits(report):
+        blocks += [[f"## {TITLE}"], _table([">", ""], [[share, _safe(name)] for share, name in bounds])]
+        blocks.append([_safe(advice(report))])
     if measured := latencies(report):
         blocks.append(["## Seconds"])
         cells = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -114,6 +114,7 @@ def summarise(
             truncated=answers.reasons["length"],
             reasoning_overflow=answers.overflow + errors.overflow,
         ),
+        limited=_limited(sessions),
         client=_client(sessions),
     )
 
@@ -233,3 +234,12 @@ def _client(sessions: list[Session]) -> Client:
     p99_s = max((session.loop_lag_p99_s for session in sessions if session.loop_lag_p99_s is not None), default=None)
     max_s = max((session.loop_lag_max_s for session in sessions if session.loop_lag_max_s is not None), default=None)
     return Client(loop_lag_p99_s=p99_s, loop_lag_max_s=max_s, client_bound=(p99_s or 0) > CLIENT_BOUND_S)
+
+
+def _limited(sessions: list[Session]) -> dict[str, float]:
+    sums: defaultdict[str, float] = defaultdict(float)
+    for session in sessions:
+        for bound, seconds in session.limited_s.items():
+            sums[bound] += max(seconds, 0.0)
+    total_s = sum(sums.values())
+    return {bound: s / total_s for bound, s in sorted(sums.items(), key=lambda item: (-item[1], item[0])) if s}

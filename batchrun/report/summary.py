@@ -13,7 +13,10 @@ SUMMARY_VERSION = 1
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One go at a run. `ended_at` is None while it is going on, and after a crash."""
+    """One go at a run. `ended_at` is None while it is going on, and after a crash.
+
+    `limited_s` are seconds by what bound them, `ceilings` how many requests might be in flight, from which second on.
+    """
 
     started_at: int
     ended_at: int | None = None
@@ -22,16 +25,22 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     requests: int | None = None
     free_retries: int | None = None
     throttled: int | None = None
+    limited_s: dict[str, float] = {}
+    ceilings: list[tuple[float, int]] = []
     loop_lag_p99_s: float | None = None
     loop_lag_max_s: float | None = None
     wall_s: float | None = None
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report needs to know that is not in the records; `rows` counts the input's."""
+    """What a report needs to know that is not in the records; `rows` counts the input's.
+
+    `concurrency` is how many requests the user allowed to be in flight, in the last session.
+    """
 
     name: str
     rows: int | None = None
+    concurrency: int | None = None
     models: list[str] = []
     endpoint: str = ""
     simulated: bool = False
@@ -172,7 +181,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to."""
+    """What a run came to. `limited` has what bound it, the largest first, as shares (0 to 1) of the time measured."""
 
     summary_version: int = SUMMARY_VERSION
     run: RunFacts
@@ -186,6 +195,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     throughput: Throughput
     retries: Retries
     answers: Answers
+    limited: dict[str, float]
     client: Client
 
 

@@ -7,6 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from batchrun.report.format import number, percent, seconds, visible
+from batchrun.report.limited import TITLE, advice, limits
 from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
 
 if TYPE_CHECKING:
@@ -28,12 +29,15 @@ def to_text(report: Report, width: int = 80) -> str:
     """
     width = max(width, LEAST_WIDTH)
     blocks = [_top(report, width), [_line(f"{label:{LABEL}}{visible(text)}", width) for label, text in about(report)]]
-    sections = figures(report)
-    value_width = max([len(figure.value) for _, lines in sections for figure in lines], default=0)
+    sections, bounds = figures(report), limits(report)
+    shown = [*sections, (TITLE, bounds)]
+    value_width = max([len(figure.value) for _, lines in shown for figure in lines], default=0)
     for title, lines in sections:
         blocks.append(_section(title, lines, value_width, width))
         if title == "Rows" and report.failures:
             blocks.append(_failures(report.failures, value_width, width))
+    if bounds:
+        blocks.append([TITLE, *_section("", bounds, value_width, width), *_wrap(advice(report), width)])
     blocks += [_latencies(report, width), _notes(report, width)]
     return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
 
