@@ -111,7 +111,6 @@ class Pool:
             retrying=sum(row.retrying for row in rows.values()),
             oldest=oldest.request.custom_id if oldest else "",
             waits_for=waits_for.replace("_", " "),
-            bound_by=self.bounds.last,
         )
 
     async def run(self) -> None:

@@ -33,7 +33,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Where a run stands; `retrying` rows have a failed attempt behind them.
 
     `oldest` is the custom_id of the row that has been at it for `oldest_s`, `waits_for` what it waits for ("an
-    answer", "a retry"); `bound_by` is what the run as a whole could be faster without.
+    answer", "a retry").
     """
 
     in_flight: int
@@ -43,7 +43,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     retrying: int = 0
     oldest: str = ""
     waits_for: str = ""
-    bound_by: str = ""
 
 
 class Watch:
