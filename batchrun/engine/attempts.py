@@ -239,8 +239,9 @@ class Fulfiller:
             self.counts.throttled += 1
             pause_s = min(error.retry_after_s or 0.0, self._config.retry.max_wait_s)
             lane.turned_away = True
+            crowded = 2 * lane.in_flight >= lane.ceiling.limit
             lane.ceiling.throttled(row.sent_at, now)
-            lane.pace.throttled(row.sent_at, now, pause_s)
+            lane.pace.throttled(row.sent_at, now, pause_s, crowded=crowded)
             lane.breaker.trouble(now, probe=probe)
             lane.storm = True
             if pause_s:

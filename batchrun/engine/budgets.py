@@ -74,7 +74,8 @@ class Budget:
 
     def settle(self, spent: Spent, tokens: float) -> None:
         """The request took so many tokens; 0 if it was turned away."""
-        most = self.per_minute / 60 * CREDIT_S
+        tokens = min(tokens, self.per_minute)
+        most = max(self.per_minute / 60 * CREDIT_S, spent.tokens)  # what is turned away gives back all
         self._balance = min(most, self._balance + spent.tokens - tokens)
         if spent.at > self._loop.time() - WINDOW_S:
             self._in_window += tokens - spent.tokens
@@ -114,17 +115,35 @@ class Reserved:
         self._budgets, self._request = budgets, request
         self._need = budgets.tokens.need(request)
         self._spent: dict[str, Spent] = {}
+        self._drawing: dict[str, asyncio.Task[None]] = {}
 
     def missing(self) -> str | None:
         """A budget of which nothing is reserved yet."""
         return next((name for name in self._budgets.of if name not in self._spent), None)
 
     async def reserve(self, name: str) -> None:
-        """Return when there is room for this request in a budget."""
+        """Return when there is room for this request in a budget; all that are missing are drawn on at once."""
+        missing = [other for other in self._budgets.of if other not in self._spent]
+        if missing == [name] and not self._drawing:
+            await self._draw_on(name)
+            return
+        for other in missing:
+            if other not in self._drawing:
+                self._drawing[other] = asyncio.create_task(self._draw_on(other))
+        await self._drawing[name]
+
+    async def _draw_on(self, name: str) -> None:
         self._spent[name] = await self._budgets.of[name].reserve(amount(name, self._need))
+
+    def sent(self, now: float) -> None:
+        """The request goes out now: its minute begins, whenever its tokens were there."""
+        for spent in self._spent.values():
+            spent.at = now
 
     def settle(self, usage: Usage | None, *, charged: bool) -> None:
         """The request took this; where that is not known, what it was expected to take, or nothing."""
+        for drawing in self._drawing.values():
+            drawing.cancel()
         if usage:
             self._budgets.tokens.learn(self._request, usage)
         for name, spent in self._spent.items():

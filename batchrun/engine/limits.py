@@ -170,7 +170,10 @@ class Turnstile:
         )
 
     def _admit(self, reserved: Reserved | None) -> Reserved | None:
-        self.pace.took(self._loop.time())
+        now = self._loop.time()
+        self.pace.took(now)
+        if reserved:
+            reserved.sent(now)
         self.in_flight += 1
         self.gate.in_flight += 1
         return reserved

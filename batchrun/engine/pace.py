@@ -19,6 +19,9 @@ COOLDOWN_S = 1.0
 START_PER_S, DOUBLING_S = 500.0, 0.25
 GROWTH_PER_S, QUIET_S, QUIET_GROWTH_PER_S = 1.03, 10.0, 1.15
 RECENT_S, MINUTE_S = 5.0, 60.0
+UNPAUSED_SHARE = 0.85
+"""Of what was served, where no pause lets the endpoint's budget fill again."""
+
 LEAST_PER_S = 0.1
 MOST_PER_S = 50_000.0
 """More than one process can send: a rate above it is no limit."""
@@ -64,13 +67,18 @@ class Pace:
             while served[0][0] < now - MINUTE_S:
                 served.popleft()
 
-    def throttled(self, sent_at: float, now: float, pause_s: float) -> None:
-        """A request that was sent at this time was turned away; a pause follows."""
+    def throttled(self, sent_at: float, now: float, pause_s: float, *, crowded: bool = False) -> None:
+        """A request that was sent at this time was turned away; a pause follows, or none.
+
+        Where it was `crowded`, as many were out as the ceiling allows: then it may be their number that was too much,
+        and the rate is quick to come back.
+        """
         if not self._adaptive or (self.cuts and (sent_at < self._since or now < self._since + COOLDOWN_S)):
             return
         served_per_s = self._served_per_s(now, RECENT_S, pause_s)
         if served_per_s:
-            self._cut(now, min(served_per_s, self.per_s(now)))
+            share = 1.0 if pause_s >= COOLDOWN_S else UNPAUSED_SHARE
+            self._cut(now, min(share * served_per_s, self.per_s(now)), QUIET_GROWTH_PER_S if crowded else GROWTH_PER_S)
 
     def resume(self, now: float) -> None:
         """A storm is over, in which nothing was served."""
@@ -81,9 +89,9 @@ class Pace:
         served = sum(count for at, count in self._served if at > now - seconds)
         return served / max(min(seconds, now - self._began_at) + pause_s, _BIN_S)
 
-    def _cut(self, now: float, per_s: float) -> None:
+    def _cut(self, now: float, per_s: float, growth_per_s: float = GROWTH_PER_S) -> None:
         self.cuts += 1
-        self._set(now, max(LEAST_PER_S, per_s), math.log(GROWTH_PER_S), math.log(QUIET_GROWTH_PER_S))
+        self._set(now, max(LEAST_PER_S, per_s), math.log(growth_per_s), math.log(QUIET_GROWTH_PER_S))
 
     def _set(self, now: float, per_s: float, growth: float, quiet_growth: float) -> None:
         self._base_per_s, self._growth, self._quiet_growth, self._since = per_s, growth, quiet_growth, now
