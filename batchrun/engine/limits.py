@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 
 BURST_S = 0.1
 SPREAD_S = 1.0
+_LARGE_BURST = 4
 _PACE_MARGIN = 0.995
 """The share of the pace that is used: requests do not arrive as evenly as they are sent."""
 
@@ -52,6 +53,8 @@ class Gate:
     def __init__(self, places: float = math.inf, requests_per_minute: float | None = None) -> None:
         self.places, self.in_flight, self.closed = places, 0, False
         self.pace = _bucket(requests_per_minute) if requests_per_minute else None
+        # half of a large burst: then one timer lets several pass, and nothing of the pace is lost
+        self.nap_s = self.pace.time_period / 2 if self.pace and self.pace.max_rate >= _LARGE_BURST else 0.0
         self._loop = asyncio.get_running_loop()
         self._ends: set[asyncio.Timeout] = set()
         self._heads: set[asyncio.Future[None]] = set()
@@ -214,8 +217,12 @@ class Turnstile:
             head.spread = True
             return "pause", self.gate.sleep(random.uniform(0, 2 * SPREAD_S / self.ceiling.limit))
         if self.gate.pace and not head.paced:
+            free = self.gate.pace.has_capacity()
+            if not free and self.gate.nap_s:
+                return "requests", self.gate.sleep(self.gate.nap_s)
             head.paced = True
-            return "requests", self.gate.unless_closed(self.gate.pace.acquire())
+            acquired = self.gate.pace.acquire()
+            return "requests", acquired if free else self.gate.unless_closed(acquired)
         if head.reserved and (name := head.reserved.missing()):
             return name, self.gate.unless_closed(head.reserved.reserve(name))
         wait_s = self.pace.wait_s(now)
