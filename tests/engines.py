@@ -206,7 +206,9 @@ class Engine:
             self.endpoint, self.lanes, config, rows=count, models=models, price_for=price_for, validity=validity
         )
         source = rows(tap) if isinstance(tap, int) else tap
-        self.pool = Pool(source, self.fulfiller, self.keeper, self.lanes, config=config, watch=self.watch, models=models)
+        self.pool = Pool(
+            source, self.fulfiller, self.keeper, self.lanes, config=config, watch=self.watch, models=models
+        )
 
     @property
     def records(self) -> dict[int, Record]:

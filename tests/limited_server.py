@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,7 +78,7 @@ class Served(NamedTuple):
 
 
 class Server:
-    """Serves what all of its limits admit, turns the rest away with 429; where `trouble` has an outcome, that counts."""
+    """Serves what all of its limits admit, turns the rest away with 429; an outcome of `trouble` comes first."""
 
     def __init__(
         self,
@@ -164,6 +163,3 @@ def tap(count: int, *, models: tuple[str, ...] = ("m",), max_tokens: int | None 
 
 def _of_time(value: float | Callable[[float], float]) -> Callable[[float], float]:
     return value if callable(value) else lambda _: value
-
-
-FOR_EVER = math.inf

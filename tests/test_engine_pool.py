@@ -22,7 +22,7 @@ from engines import (
 )
 
 from batchrun.engine.lag import Lag
-from batchrun.errors import BatchrunError, EndpointUnusable
+from batchrun.errors import BatchrunError, EndpointUnusable, Rejected
 
 
 def run(script, tap=1, **sections):
@@ -427,3 +427,39 @@ def test_lag_says_the_99th_percentile_and_the_maximum():
     assert lag.p99_s <= 2.001
     lag.add(-1.0)
     assert lag.max_s == 17.0
+
+
+# Rows that all fail the same way
+
+
+@pytest.mark.parametrize(("rows_alike", "ends"), [(49, False), (50, True)])
+def test_fifty_rows_in_a_row_that_fail_the_same_way_end_the_run(rows_alike, ends):
+    """Exit 8, with the number and what the last one said; forty-nine do not."""
+    engine = run(
+        lambda sent: (0.1, rejected() if sent.index < rows_alike else completion()), 60, limits={"concurrency": 1}
+    )
+    assert isinstance(engine.pool.cause, EndpointUnusable) == ends
+    assert len(engine.records) == (50 if ends else 60)
+    if ends:
+        assert "50 rows in a row failed the same way: HTTP 400" in str(engine.pool.cause)
+
+
+def test_failures_of_different_kinds_or_with_an_answer_in_between_do_not_end_the_run():
+    """They have to be in a row, and alike."""
+    outcomes = [rejected()] * 49 + [completion()] + [rejected(), server_error()] * 49 + [rejected()] * 49
+    engine = run(
+        lambda sent: (0.1, outcomes[sent.index]),
+        len(outcomes),
+        limits={"concurrency": 1},
+        retry={"max_attempts": 1},
+    )
+    assert engine.pool.cause is None
+    assert len(engine.records) == len(outcomes)
+
+
+@pytest.mark.parametrize("reason", ["context_length_exceeded", "content_filtered", "input_invalid", "empty_response"])
+def test_failures_that_say_something_of_the_row_do_not_end_the_run(reason):
+    """A hundred prompts that are too long say nothing of the next one."""
+    engine = run(lambda _: (0.1, Rejected("no", error_type=reason, status_code=400)), 100, limits={"concurrency": 4})
+    assert engine.pool.cause is None
+    assert len(engine.records) == 100
