@@ -197,6 +197,15 @@ def test_a_rate_that_nobody_has_told_us_is_found(bucket, latency_s, used, refuse
     assert server.rate(0.2 * end_s, 0.95 * end_s) >= used * allowed_per_s
 
 
+def test_a_limiter_without_any_burst_is_not_taken_for_a_narrow_place():
+    """Slow answers, one request each 10 ms: what is out for a while was let in, so it is the rate that was too high."""
+    server = Server(Leaky(100, 0), latency_s=1.0)
+    engine = flow(server, 2000)
+    assert nothing_lost(engine, 2000)
+    assert engine.ended_at <= 100
+    assert server.share_refused() <= 0.03
+
+
 @pytest.mark.parametrize("places", [1, 8, rig(32)])
 @pytest.mark.parametrize("latency_s", [0.1, 1.0])
 def test_a_number_of_places_that_nobody_has_told_us_is_found(places, latency_s):

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from batchrun.engine.validity import Validity
     from batchrun.pricing import Price
 
+ACCEPTED_S = 0.3
+"""Who turns a request away does it sooner: what has been out for longer is being worked on."""
+
 _AMBIGUOUS_SHARE = 0.05
 _TROUBLE = frozenset({"connection_failed", "timed_out", "server_error"})
 """What an endpoint that is down gives; any other answer shows that it works."""
@@ -240,7 +243,9 @@ class Fulfiller:
             pause_s = min(error.retry_after_s or 0.0, self._config.retry.max_wait_s)
             lane.turned_away = True
             crowded = 2 * lane.in_flight >= lane.ceiling.limit
-            lane.ceiling.throttled(row.sent_at, now)
+            accepted = sum(now - sent_at > ACCEPTED_S for sent_at in self.sending.values())
+            if 2 * accepted < lane.in_flight or not lane.pace.cuts:
+                lane.ceiling.throttled(row.sent_at, now)
             lane.pace.throttled(row.sent_at, now, pause_s, crowded=crowded)
             lane.breaker.trouble(now, probe=probe)
             lane.storm = True

@@ -4,10 +4,11 @@ Theory of operation. A ceiling on what is in flight cannot hold back requests to
 millisecond: one at a time may still be far more than it allows. So there is a rate as well. It starts at 500 a second
 and doubles four times a second, which is no limit after a moment; but as long as it is one, few requests are out when
 the first 429 comes, and few are turned away with it. A 429 or 503 then sets it to what was really served in the last
-five seconds, the pause that follows included (so a burst that the endpoint allows at first is averaged out). From there
-it grows by 3 % a second, after ten quiet seconds by 15 %. After a storm, in which nothing was served any more, it is
-what was served in the last minute, as limits are per minute. At most one cut a cooldown; answers to requests sent
-before the last cut say nothing new.
+five seconds, the pause that follows included (so a burst that the endpoint allows at first is averaged out), or, where
+no pause follows, to a little less than what was just served. From there it grows by 3 % a second, after ten quiet
+seconds by 15 %. After a storm, in which nothing was served any more, it is what was served in the last minute, as
+limits are per minute, and grows by half a second. At most one cut a cooldown; answers to requests sent before the last
+cut say nothing new.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from collections import deque
 COOLDOWN_S = 1.0
 START_PER_S, DOUBLING_S = 500.0, 0.25
 GROWTH_PER_S, QUIET_S, QUIET_GROWTH_PER_S = 1.03, 10.0, 1.15
-RECENT_S, MINUTE_S = 5.0, 60.0
+RESUMED_GROWTH_PER_S = 1.5
+JUST_NOW_S, RECENT_S, MINUTE_S = 1.5, 5.0, 60.0
 UNPAUSED_SHARE = 0.85
 """Of what was served, where no pause lets the endpoint's budget fill again."""
 
@@ -75,15 +77,16 @@ class Pace:
         """
         if not self._adaptive or (self.cuts and (sent_at < self._since or now < self._since + COOLDOWN_S)):
             return
-        served_per_s = self._served_per_s(now, RECENT_S, pause_s)
+        paused = pause_s >= COOLDOWN_S
+        served_per_s = self._served_per_s(now, RECENT_S if paused else JUST_NOW_S, pause_s)
         if served_per_s:
-            share = 1.0 if pause_s >= COOLDOWN_S else UNPAUSED_SHARE
+            share = 1.0 if paused else UNPAUSED_SHARE
             self._cut(now, min(share * served_per_s, self.per_s(now)), QUIET_GROWTH_PER_S if crowded else GROWTH_PER_S)
 
     def resume(self, now: float) -> None:
         """A storm is over, in which nothing was served."""
         if self._adaptive:
-            self._cut(now, min(self._served_per_s(now, MINUTE_S), self.per_s(now)))
+            self._cut(now, min(self._served_per_s(now, MINUTE_S), self.per_s(now)), RESUMED_GROWTH_PER_S)
 
     def _served_per_s(self, now: float, seconds: float, pause_s: float = 0.0) -> float:
         served = sum(count for at, count in self._served if at > now - seconds)
