@@ -61,8 +61,9 @@ class Simulated:
         return self.process.pid
 
     def ledger(self) -> list[dict[str, Any]]:
-        """The charged requests so far, also after the server has ended."""
-        return [json.loads(line) for line in self.ledger_path.read_text().splitlines()]
+        """The charged requests so far, also after the server has ended; a line that is being written does not count."""
+        whole, _, _ = self.ledger_path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def ask(self, prompt: str, *, key: str | None = None, **params: Any) -> Answer:
         """Send one chat completion and read its answer, whatever its status.
