@@ -14,12 +14,16 @@ from commands import at, begun, called, kept, prompts, wait_for
 from peers import ANSWER, CLOSE, READ, RESET, STREAMED, http, peer, sse
 from servers import simulated
 
+from batchrun import read
 from batchrun.types import Completion
 
 if TYPE_CHECKING:
     from batchrun.errors import EndpointError
 
 USAGE = ANSWER["usage"]
+OUTAGE_S = 1.0
+"""Longer than the longest wait before a first retry, so that every row in work meets nobody."""
+
 GOOD_STREAM = http(sse(*STREAMED), content_type="text/event-stream")
 
 
@@ -141,12 +145,14 @@ def test_6_an_engine_that_dies_and_comes_back_loses_nothing(tmp_path):
     ):
         wait_for(lambda: len(there.requests) >= 60, process)
         there.end()
-        time.sleep(0.3)  # what comes now is refused: that is the point
+        time.sleep(OUTAGE_S)  # how long nobody is there, not a wait for something to happen
         with peer(good * rows, port=there.port) as again:
             _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert len(kept(tmp_path / "out")) == rows
+    results = read(str(tmp_path / "out")).to_pandas()
+    assert len(results) == rows
     assert again.requests
+    assert results["attempt_log"].str.contains("cannot connect").any(), "nothing was refused"
 
 
 @pytest.mark.rig

@@ -44,11 +44,15 @@ class Ceiling:
             self._value += 1.0 / SUCCESSES_PER_STEP
         self._value = min(self._value, float(self._maximum))
 
+    def may_be_cut(self, sent_at: float, now: float) -> bool:
+        """Whether a 429 to a request sent at `sent_at` says anything new."""
+        if not self._adaptive:
+            return False
+        return self._cut_at is None or (sent_at >= self._cut_at and now >= self._cut_at + COOLDOWN_S)
+
     def throttled(self, sent_at: float, now: float) -> None:
         """A request sent at `sent_at` was told to wait."""
-        if not self._adaptive:
-            return
-        if self._cut_at is not None and (sent_at < self._cut_at or now < self._cut_at + COOLDOWN_S):
+        if not self.may_be_cut(sent_at, now):
             return
         self._cut_at = now
         self._value = max(1.0, self._value / 2)

@@ -243,8 +243,7 @@ class Fulfiller:
             pause_s = min(error.retry_after_s or 0.0, self._config.retry.max_wait_s)
             lane.turned_away = True
             crowded = 2 * lane.in_flight >= lane.ceiling.limit
-            accepted = sum(now - sent_at > ACCEPTED_S for sent_at in self.sending.values())
-            if 2 * accepted < lane.in_flight or not lane.pace.cuts:
+            if lane.ceiling.may_be_cut(row.sent_at, now) and not (lane.pace.cuts and self._mostly_accepted(lane, now)):
                 lane.ceiling.throttled(row.sent_at, now)
             lane.pace.throttled(row.sent_at, now, pause_s, crowded=crowded)
             lane.breaker.trouble(now, probe=probe)
@@ -260,6 +259,14 @@ class Fulfiller:
             lane.storm = False
         else:
             lane.breaker.alive()
+
+    def _mostly_accepted(self, lane: Lane, now: float) -> bool:
+        """Whether at least half of what is out in a lane is being worked on: then it is the rate that was too much."""
+        sending = self.sending
+        accepted = sum(
+            row.lane is lane and index in sending and now - row.sent_at > ACCEPTED_S for index, row in self.rows.items()
+        )
+        return 2 * accepted >= lane.in_flight
 
     def _next_wait(self, error: EndpointError, row: Row) -> float | None:
         """How long to wait before the next try, None if there is none; raises Hopeless."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -49,9 +50,9 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     user: str | None = None
 
     @property
+    @abstractmethod
     def last_user(self) -> str:
         """The words by which a request is known in the ledger."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Raise a Refusal for what no type says."""
@@ -123,9 +124,9 @@ class Generation(Body, kw_only=True, forbid_unknown_fields=True):
         """The functions that must be called."""
         return []
 
+    @abstractmethod
     def prompts(self) -> list[Asked]:
         """What is asked; each prompt gets `n` choices."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Refuse what Fireworks refuses before it looks at the model."""
