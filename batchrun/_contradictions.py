@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from fnmatch import fnmatchcase
+from glob import has_magic
+from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from batchrun.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchrun.config import Config, LimitsConfig, RequestConfig, StopStreamConfig
 
 _PER_MINUTE = (
@@ -16,6 +23,15 @@ _PER_MINUTE = (
     "uncached_prompt_tokens_per_minute",
     "generated_tokens_per_minute",
 )
+_WRITTEN = (
+    "run.json",
+    "results/part-000000-000000.parquet",
+    "failures/part-000000-000000.parquet",
+    "report/summary.json",
+    "_manifest/00000000000000000000.json",
+)
+"""What is found in a run folder: under these names readers of prompts could take it for an input."""
+
 _LEAST_REQUESTS, _MOST_PER_MINUTE = 0.01, 1e12
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
 
@@ -39,9 +55,41 @@ def refuse_contradictions(config: Config, origin: str) -> None:
     if config.request.system is not None and config.endpoint.api != "chat":
         remedy = "remove it, or set endpoint.api: chat"
         raise ConfigError(f"{origin}: `request.system` has no meaning under api {config.endpoint.api}", remedy=remedy)
+    _refuse_overlap(config, origin)
     _refuse_stream(config.request, origin, api=config.endpoint.api)
     _refuse_absurd(config.limits, origin)
-    _refuse_unbuilt(config, origin)
+
+
+def _refuse_overlap(config: Config, origin: str) -> None:
+    """The input must not lie in the run folder, nor may a glob match what is going to be written there."""
+    if config.input == "-":
+        return
+    source = os.path.expanduser(config.input)  # noqa: PTH111 (those of Path may raise)
+    output = Path(os.path.realpath(config.output))
+    names = Path(source).parts
+    literal = os.path.exists(source)  # noqa: PTH110
+    fixed = names if literal else list(takewhile(lambda name: not has_magic(name), names))
+    start, pattern = Path(os.path.realpath(Path(*fixed))), names[len(fixed) :]
+    written = [output / name for name in _WRITTEN] if pattern else []
+    ours = [path.relative_to(start).parts for path in written if path.is_relative_to(start)]
+    if start.is_relative_to(output) or any(_matches(path, pattern) for path in ours):
+        raise ConfigError(
+            f"{origin}: the input {config.input} and the run folder {config.output} lie in one another",
+            remedy="name another folder with -o, or a narrower input",
+        )
+
+
+def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a recursive glob matches a path; `**` stands for any number of folders."""
+    if not names or not pattern:
+        return not names and set(pattern) <= {"**"}
+    if pattern[0] == "**":
+        return _matches(names, pattern[1:]) or (_matches_name(names[0], "*") and _matches(names[1:], pattern))
+    return _matches_name(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _matches_name(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) and (not name.startswith(".") or pattern.startswith("."))
 
 
 def _refuse_absurd(limits: LimitsConfig, origin: str) -> None:
@@ -101,15 +149,3 @@ def _refuse_stop(stop: StopStreamConfig, origin: str) -> None:
             f"{origin}: `request.stop_stream.pattern`: {error}",
             remedy="correct it; RE2 syntax holds, without lookaround and backreferences",
         ) from error
-
-
-def _refuse_unbuilt(config: Config, origin: str) -> None:
-    later = {
-        "limits.max_cost_usd": config.limits.max_cost_usd,
-    }
-    for key, value in later.items():
-        if value is not None:
-            raise ConfigError(
-                f"{origin}: `{key}: {value}` is not built yet, and nothing is worse than a limit that is not kept",
-                remedy=f"remove `{key}`; CHANGELOG.md says what this version can do",
-            )

@@ -111,6 +111,12 @@ class EndpointUnusable(EndpointError):
     """No request of this run can succeed (key, billing, model, TLS, redirect): the run ends."""
 
 
+class BudgetReached(BatchrunError):
+    """What is left of `limits.max_cost_usd` is less than the next request may cost; nothing new is sent."""
+
+    exit_code = 4
+
+
 class Interrupted(BatchrunError):
     """A signal asked the run to stop; `exit_code` is 128 and the signal's number."""
 

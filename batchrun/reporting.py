@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from batchrun.address import SIMULATED
-from batchrun.pricing import PriceBook
+from batchrun.address import SIMULATED, is_fireworks
+from batchrun.errors import ConfigError
+from batchrun.pricing import PriceBook, Tier, load_prices
+from batchrun.report.bills import OtherPrices
 from batchrun.report.markdown import to_markdown
 from batchrun.report.metrics import FAILURE_COLUMNS, RESULT_COLUMNS, Report, RunFacts, Session, summarise
 from batchrun.report.summary import to_json
+from batchrun.store.folder import REPLACED
 from batchrun.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from batchrun.store.folder import RunFolder
+    from batchrun.pricing import Price
+    from batchrun.pricing.book import Pico
+    from batchrun.store.folder import RunFile, RunFolder
 
 
-def report_on(folder: RunFolder) -> Report:
-    """Make the report from the folder alone, at any time; raises FolderUnusable if there is no run."""
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """Which other prices the same tokens are put under: those of a file, of another model, of another tier."""
+
+    prices: str | None = None
+    model: str | None = None
+    tier: Tier | None = None
+
+
+def report_on(folder: RunFolder, question: Question | None = None) -> Report:
+    """Make the report from the folder alone, at any time, with the answer to a question if one is asked.
+
+    Raises:
+        FolderUnusable: there is no run.
+        ConfigError: the prices that the question names are not there.
+    """
     snapshot = Snapshot(folder.path)
     prices = msgspec.convert(snapshot.run.prices, PriceBook)
     base_url = snapshot.run.config["endpoint"]["base_url"]
+    replaced = [part for part in snapshot.manifest.parts.values() if part.name.startswith(REPLACED)]
     facts = RunFacts(
         name=str(folder),
         rows=snapshot.run.rows,
@@ -32,12 +52,46 @@ def report_on(folder: RunFolder) -> Report:
         price_date=prices.date,
         price_source=prices.source,
         sessions=[Session(**session) for session in snapshot.sessions()],
+        replaced_rows=sum(part.rows for part in replaced),
+        replaced_cost_usd=sum(part.cost_nano_usd for part in replaced) / 1e9,
     )
     results = snapshot.batches("results", RESULT_COLUMNS)
-    return summarise(results, snapshot.batches("failures", FAILURE_COLUMNS), facts, prices=prices)
+    failures = snapshot.batches("failures", FAILURE_COLUMNS)
+    what_if = _other_prices(question, snapshot.run, prices) if question else None
+    return summarise(results, failures, facts, prices=prices, what_if=what_if)
 
 
 def write_report(folder: RunFolder, report: Report) -> None:
     """Put the report into the folder, for programs and for people."""
     folder.write_report("summary.json", to_json(report))
     folder.write_report("report.md", to_markdown(report).encode())
+
+
+def _other_prices(question: Question, run: RunFile, paid: PriceBook) -> OtherPrices:
+    """What a question asks for: the file's prices over the shipped ones, or the run's own and then the shipped ones."""
+    books = [load_prices(question.prices)] if question.prices else [paid, load_prices()]
+    words = [
+        f"as {question.model}" if question.model else "",
+        f"in the {question.tier} tier" if question.tier else "",
+        f"at the prices of {question.prices}" if question.prices else "",
+    ]
+    name, tier = " ".join(filter(None, words)), question.tier or "standard"
+    if question.model is None:
+        base_url = run.config["endpoint"]["base_url"]
+        ours = base_url == SIMULATED or is_fireworks(base_url)
+        return OtherPrices(name, lambda model: _pico(books[0].price_for(model, short_names=ours), tier))
+    named = next(filter(None, (book.price_for(question.model) for book in books)), None)
+    if named is None:
+        raise _unpriced(question.model, books[-1])
+    return OtherPrices(name, lambda _: _pico(named, tier))
+
+
+def _pico(price: Price | None, tier: Tier) -> Pico | None:
+    return price.pico_at(tier) if price else None
+
+
+def _unpriced(model: str, book: PriceBook) -> ConfigError:
+    short_names = {name.rpartition("/")[2]: name for name in book.prices}
+    near = difflib.get_close_matches(model.rpartition("/")[2], short_names, n=1, cutoff=0.8)
+    remedy = f"did you mean {short_names[near[0]]}?" if near else "put its price into a file: --prices FILE"
+    return ConfigError(f"{model} has no price in {book.source}", remedy=remedy)

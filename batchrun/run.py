@@ -23,20 +23,20 @@ from batchrun.engine.lanes import Lanes
 from batchrun.engine.pool import Pool
 from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
-from batchrun.engine.tokens import narrow_limits
 from batchrun.engine.turns import following
 from batchrun.engine.validity import Validity
-from batchrun.engine.watch import Plan, Watch
+from batchrun.engine.watch import Watch
 from batchrun.errors import BatchrunError, ConfigError, PromptError, StoreError
+from batchrun.planning import plan_of, refuse_unlimited, refuse_unpriced
 from batchrun.pricing import PriceBook
 from batchrun.prompts import Prompts, open_prompts
-from batchrun.prompts.check import check, refuse_invalid
+from batchrun.prompts.check import check, keys_of, refuse_invalid
 from batchrun.prompts.render import Renderer
 from batchrun.report.summary import Report
 from batchrun.reporting import report_on, write_report
 from batchrun.simulated.embedded import embedded
 from batchrun.store.folder import RunFile, RunFolder
-from batchrun.store.identity import describe, fit
+from batchrun.store.identity import OnChange, describe, fit, folder_of, fresh_folder
 from batchrun.store.keeper import Store
 from batchrun.store.manifest import Session
 
@@ -47,16 +47,25 @@ if TYPE_CHECKING:
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How to go about a run, apart from what it is; `limit` is how many of the first rows are sent."""
+    """How to go about a run, apart from what it is.
+
+    `limit` is how many of the first rows are sent; `on_change` says what to do if the folder holds answers to other
+    requests, `fresh` starts over in a new folder beside it. With `allow_unpriced` a budget leaves out the rows whose
+    model has no price.
+    """
 
     limit: int | None = None
+    on_change: OnChange = "refuse"
+    fresh: bool = False
     retry_failed: Literal["retryable", "all", "none"] = "retryable"
     skip_invalid: bool = False
+    allow_unpriced: bool = False
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended. `cause` is None if all that was to be done was done; `open_rows` would be sent by the next."""
 
+    folder: str
     cause: BatchrunError | None
     report: Report
     sent: int
@@ -70,7 +79,7 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
         ConfigError, PromptError, StoreError: it cannot be run as given, and nothing was sent. What happens later is the
             ending's `cause`.
     """
-    folder = RunFolder(config.output)
+    folder = fresh_folder(config.output) if options.fresh else RunFolder(config.output)
     with ExitStack() as held:
         there = folder.exists()
         if there:
@@ -79,27 +88,47 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
         make_room(config.limits.concurrency)
         prompts, renderer = open_prompts(config.input), Renderer(config)
         validity = Validity(config.request.validate) if config.request.validate else None
-        checked = check(prompts, renderer)
+        checked = check(prompts, renderer, refuse_unlimited if config.limits.max_cost_usd else None)
         if not options.skip_invalid:
             refuse_invalid(checked)
         run = describe(config, rows=checked.rows, models=checked.models, fingerprint=checked.fingerprint)
+        if config.limits.max_cost_usd and not options.allow_unpriced:
+            refuse_unpriced(run)
+        if there and options.on_change == "new":
+            held.close()
+            folder, there = folder_of(config.output, run), False
         if not there:
             folder.make()
             held.enter_context(folder.locked())
-        run = fit(folder, run)
+        fitted = fit(folder, run, lambda: keys_of(prompts, renderer), options.on_change)
+        run = fitted.run
         store = Store(folder, run, retry_failed=options.retry_failed)
-        watch.plan(_plan(config, run, store, options, checked.first))
+        plan = plan_of(config, fitted, store, prompts, renderer, limit=options.limit, first=checked.first)
+        watch.plan(plan)
         cause, session = None, None
-        if store.open_rows(options.limit):
+        if plan.open_rows:
             tap = requests(prompts, renderer, store, options.limit)
-            cause, session = await send(tap, store, config=config, run=run, key=key, validity=validity, watch=watch)
+            cause, session = await send(
+                tap, store, config=config, run=run, key=key, spent=plan.spent_nano_usd, validity=validity, watch=watch
+            )
+        else:
+            store.tidy()
+        report, cause = _report(folder, cause)
+        sent, open_rows = session.requests if session else 0, store.open_rows(options.limit)
+        return Ending(folder=str(folder), cause=cause, report=report, sent=sent, open_rows=open_rows)
+
+
+def _report(folder: RunFolder, cause: BatchrunError | None) -> tuple[Report, BatchrunError | None]:
+    """Make the report and write it into the folder; a disk that fails now is the cause, unless there was one before."""
+    try:
         report = report_on(folder)
-        try:
-            write_report(folder, report)
-        except StoreError as error:
-            cause = cause or error
-        sent = session.requests if session else 0
-        return Ending(cause=cause, report=report, sent=sent, open_rows=store.open_rows(options.limit))
+    except StoreError as error:  # what was in order a moment ago has gone
+        raise cause or StoreError(error.message, remedy=error.remedy) from error
+    try:
+        write_report(folder, report)
+    except StoreError as error:
+        cause = cause or error
+    return report, cause
 
 
 def requests(prompts: Prompts, renderer: Renderer, store: Store, limit: int | None) -> Generator[Request, None, None]:
@@ -125,6 +154,7 @@ async def send(
     config: Config,
     run: RunFile,
     key: str | None,
+    spent: int,
     validity: Validity | None,
     watch: Watch,
 ) -> tuple[BatchrunError | None, Session]:
@@ -138,7 +168,14 @@ async def send(
         lanes, models = Lanes(config.limits), len(run.models)
         price_for = msgspec.convert(run.prices, PriceBook).price_for
         fulfiller = Fulfiller(
-            endpoint, lanes, config, rows=run.rows, models=models, price_for=price_for, validity=validity
+            endpoint,
+            lanes,
+            config,
+            rows=run.rows,
+            models=models,
+            price_for=price_for,
+            spent_nano_usd=spent,
+            validity=validity,
         )
         pool = Pool(tap, fulfiller, store, lanes, config=config, watch=watch, models=models)
         store.start(config.store, on_failure=pool.stop)
@@ -148,20 +185,25 @@ async def send(
         except BaseException:  # the caller gave up: what was answered is kept all the same
             store.abandon()
             raise
-    counts = fulfiller.counts
-    session = Session(
+    session = _session(pool, fulfiller, endpoint, store, time.monotonic() - began_at)
+    return await _close(store, pool, session), session
+
+
+def _session(pool: Pool, fulfiller: Fulfiller, endpoint: HttpEndpoint, store: Store, wall_s: float) -> Session:
+    """What a start of the run says of itself."""
+    return Session(
         exit_code=pool.exit_code,
         cause=str(pool.cause or "nothing left to do"),
-        wall_s=time.monotonic() - began_at,
-        requests=counts.requests + endpoint.free_retries + endpoint.probes,
+        wall_s=wall_s,
+        requests=fulfiller.counts.requests + endpoint.free_retries + endpoint.probes,
         free_retries=endpoint.free_retries,
-        throttled=counts.throttled,
+        throttled=fulfiller.counts.throttled,
+        mended=endpoint.mended + store.mended,
         limited_s={reason: round(seconds, 3) for reason, seconds in pool.bounds.seconds.items()},
         ceilings=pool.bounds.ceilings,
         loop_lag_p99_s=pool.lag.p99_s,
         loop_lag_max_s=pool.lag.max_s,
     )
-    return await _close(store, pool, session), session
 
 
 async def _close(store: Store, pool: Pool, session: Session) -> BatchrunError | None:
@@ -204,19 +246,6 @@ def run(config: Config | Mapping[str, object] | str, *, options: Options | None 
         asyncio.get_running_loop()
         raise ConfigError("batchrun.run cannot wait inside a running loop", remedy="await batchrun.arun(config)")
     return asyncio.run(arun(config, options=options))
-
-
-def _plan(config: Config, run: RunFile, store: Store, options: Options, first: Request | None) -> Plan:
-    return Plan(
-        folder=config.output,
-        rows=run.rows,
-        open_rows=store.open_rows(options.limit),
-        concurrency=config.limits.concurrency,
-        flush_s=config.store.flush_ms / 1000,
-        simulated=config.endpoint.simulated,
-        exposed=store.recovered.exposed,
-        notes=narrow_limits(config.limits, first) if first else [],
-    )
 
 
 class _Callable(ModuleType):

@@ -84,7 +84,10 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """One usable answer, with what it used and what the endpoint measured of it."""
+    """One usable answer, with what it used and what the endpoint measured of it.
+
+    It is `mended` if it held what no column can, which stands as it came in `response` alone.
+    """
 
     model: str | None = None
     content: str | None = None
@@ -97,6 +100,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     usage: Usage | None = None
     usage_estimated: bool = False
+    mended: bool = False
     latency_s: float
     ttft_s: float | None = None
     ttfvt_s: float | None = None

@@ -11,7 +11,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import abort, check, limits, memory, outages, startup, streaming, throughput
+from benchmarks import abort, check, limits, memory, outages, startup, storage, streaming, throughput
 
 PACKAGES = ("aiohttp", "batchrun-llm", "msgspec", "pyarrow", "uvloop")
 
@@ -29,6 +29,7 @@ def main() -> None:
         "streaming": partial(streaming.measure, options.rows // 4, options.pairs),
         "abort": abort.measure,
         "memory": partial(memory.measure, options.rows),
+        "storage": storage.measure,
         "check": partial(check.measure, 10 * options.rows),
         "limits": limits.measure,
         "outages": outages.measure,

@@ -53,7 +53,7 @@ def begun(path, rows: int, *, api: str = "chat", source: str = "x"):
     folder = RunFolder(path)
     folder.make()
     with folder.locked():
-        yield Store(folder, fit(folder, run_file(rows, config=config)))
+        yield Store(folder, fit(folder, run_file(rows, config=config)).run)
 
 
 def exported(path, target, form: str, *, join=None, sort: bool = False):

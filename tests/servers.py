@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from forks import Forked, forked
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -50,7 +52,7 @@ class Answer(NamedTuple):
 class Simulated:
     """A running server: `base_url` ends in /v1; `ledger_path` has a line for every request that was charged."""
 
-    def __init__(self, process: subprocess.Popen[str], base_url: str, ledger_path: Path) -> None:
+    def __init__(self, process: Forked, base_url: str, ledger_path: Path) -> None:
         self.process = process
         self.base_url = base_url
         self.ledger_path = ledger_path
@@ -98,7 +100,7 @@ class Simulated:
 def simulated(
     scenario: dict[str, Any] | None = None, ledger: Path | None = None, **options: str | int
 ) -> Iterator[Simulated]:
-    """Run `batchrun simulate` on a free port until the block ends.
+    """Run `batchrun simulate` on a free port, in a process of its own, until the block ends.
 
     Args:
         scenario: keys of a scenario file; answers come at once unless `latency` is given.
@@ -111,7 +113,7 @@ def simulated(
         ledger = ledger or Path(folder, "ledger.jsonl")
         given = {"scenario": plan, "ledger": ledger, **options}
         arguments = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-        with start("--exit-with-stdin", *arguments) as process:
+        with forked("--exit-with-stdin", *arguments) as process:
             try:
                 yield Simulated(process, first_line(process), ledger)
             finally:
@@ -131,7 +133,7 @@ def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def first_line(process: subprocess.Popen[str]) -> str:
+def first_line(process: subprocess.Popen[str] | Forked) -> str:
     """The base URL, which is all it ever writes to stdout."""
     line = process.stdout.readline().strip() if process.stdout else ""
     if not line.startswith("http://"):
@@ -139,7 +141,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def end(process: subprocess.Popen[str]) -> int:
+def end(process: subprocess.Popen[str] | Forked) -> int:
     """Close its stdin and wait for the exit code; kill it if that does not end it."""
     if process.stdin:
         process.stdin.close()

@@ -104,18 +104,20 @@ def record(index: int, *, failed: bool = False, **changes) -> Record:
 
 
 @contextmanager
-def opened(path, rows: int, fs: Fs | None = None, **options):
-    """A locked folder with its store recovered."""
+def opened(path, rows: int, fs: Fs | None = None, *, run_id: str = "0" * 32, **options):
+    """A locked folder with its store recovered; a run that finds none there gets this id."""
     folder = RunFolder(path, fs)
     folder.make()
     with folder.locked():
-        yield Store(folder, fit(folder, run_file(rows)), **options)
+        yield Store(folder, fit(folder, run_file(rows, run_id=run_id)).run, **options)
 
 
-async def feed(
-    store: Store, records, *, part_mb: float = 0.002, acked: list[int] | None = None, group: int = 5
-) -> None:
-    """Keep records in groups, each of which is waited for, then close; `acked` collects what is committed."""
+async def feed(store: Store, records, *, part_mb: float = 0.002, tell=None, group: int = 5) -> None:
+    """Keep records in groups, each of which is waited for, then close.
+
+    `tell(event, index, failed=…)` hears of every record that it is about to be `sent`, `handed` over, and `kept`.
+    """
+    tell = tell or (lambda *said, failed: None)
     failed: list[StoreError] = []
     store.start(StoreConfig(flush_ms=1, part_mb=part_mb), failed.append)
     records = list(records)
@@ -123,10 +125,12 @@ async def feed(
         some = records[start : start + group]
         for one in some:
             await store.may_send(one.index)
+            tell("sent", one.index, failed=one.error_type is not None)
+            tell("handed", one.index, failed=one.error_type is not None)
             store.keep(one)
         await store.journal.settled()
-        if acked is not None:
-            acked.extend(one.index for one in some)
+        for one in some:
+            tell("kept", one.index, failed=one.error_type is not None)
     await asyncio.to_thread(store.close, Session(exit_code=0, cause="done"), [])
 
 

@@ -14,7 +14,7 @@ ROWS = 24
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_signal_waits_for_what_is_in_flight(tmp_path, number, code):
     """Nothing new is sent, what is out is answered and kept, and the same command finishes without paying twice."""
-    with simulated({"latency": {"ttft_s": 0.15, "per_token_s": 0, "sigma": 0}}) as server:
+    with simulated({"faults": [{"kind": "slow", "seconds": 0.3, "first": 12}]}) as server:
         command = ["run", prompts(tmp_path / "in.jsonl", ROWS), *at(server.base_url, tmp_path / "out"), "-c", "4"]
         with begun(*command) as run:
             wait_for(server.ledger, run)

@@ -168,7 +168,7 @@ def test_rows_are_named_in_ranges(rows, text):
 
 def test_the_bar_never_breaks_a_line(tmp_path):
     """On a terminal the bar stays on one line of it and shows all that matters; it is redrawn, not repeated."""
-    with simulated({"latency": {"ttft_s": 0.2, "per_token_s": 0, "sigma": 0}}) as server:
+    with simulated({"latency": {"ttft_s": 0.15, "per_token_s": 0, "sigma": 0}}) as server:
         arguments = at(server.base_url, tmp_path / "out", "-c", 2)
         command = [*BATCHRUN, "run", str(prompts(tmp_path / "in.jsonl", 10)), *map(str, arguments)]
         ours, theirs = pty.openpty()

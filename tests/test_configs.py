@@ -10,17 +10,11 @@ import pytest
 import yaml
 
 from batchrun.config import Config, EndpointConfig, check_config, load_config
-from batchrun.errors import ConfigError
 from batchrun.simulated.scenario import load_scenario
 
 ROOT = Path(__file__).parent.parent
 FIREWORKS = ROOT / "configs" / "fireworks.yaml"
 RUNS = sorted(path for path in (ROOT / "configs").iterdir() if not path.name.endswith("scenario.yaml"))
-REFUSED = {
-    "limits.max_cost_usd": 5,
-}
-"""Keys with a value that is not built yet."""
-
 NOT_DEFAULTS = {"input", "request.model"}
 
 
@@ -64,13 +58,9 @@ def test_the_scenario_loads():
 
 
 def test_fireworks_has_every_key():
-    """Keys that may be set are in the file; those that are always refused are in a comment."""
-    commented = {
-        key for key in keys_of() if any(re.match(rf"#\s+{re.escape(key)}\s", line) for line in comment_lines())
-    }
+    """None is left out, none is invented."""
     present = flat(yaml.safe_load(FIREWORKS.read_text(encoding="utf-8"))).keys()
-    assert sorted({*keys_of()} - present) == sorted({*REFUSED} - present)
-    assert {*REFUSED} <= present | commented
+    assert {*keys_of()} == present
 
 
 def test_fireworks_shows_the_defaults():
@@ -84,24 +74,7 @@ def test_fireworks_says_why():
     """Each line with a value has a comment."""
     lines = [line for line in FIREWORKS.read_text(encoding="utf-8").splitlines() if re.match(r"\s*\w+: ", line)]
     assert [line for line in lines if "  # " not in line] == []
-    assert len(lines) == len(keys_of()) - len({*REFUSED} - {"request.stream", "endpoint.api"})
-
-
-@pytest.mark.parametrize("key", REFUSED)
-def test_what_is_not_built_is_refused(key):
-    """A limit that would not be kept stops the run, and says where to read what can be done."""
-    section, _, name = key.partition(".")
-    with pytest.raises(ConfigError, match=re.escape(key)) as refused:
-        check_config({"input": "x", section: {name: REFUSED[key]}})
-    assert "CHANGELOG.md" in refused.value.remedy
-
-
-@pytest.mark.parametrize("key", REFUSED)
-@pytest.mark.parametrize("name", ["CHANGELOG.md", "configs/fireworks.yaml"])
-def test_what_is_not_built_is_listed(key, name):
-    """Where the refusal sends the reader, the key is named as not built."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert key in text.lower().partition("not built yet")[2]
+    assert len(lines) == len(keys_of())
 
 
 @pytest.mark.parametrize("url", ["https://api.fireworks.ai/inference/v1", "https://us.api.fireworks.ai/inference/v1"])

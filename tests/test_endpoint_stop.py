@@ -6,7 +6,7 @@ import json
 
 import pytest
 from asking import ask, request
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import READ, chunked, for_ever, http, peer
 from servers import simulated
@@ -48,15 +48,25 @@ def test_a_rule_strikes_where_it_should(rules, pieces, after):
     assert struck_after(pieces, **rules) == after
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
-    )
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
 )
+
+
+@settings(max_examples=25, deadline=None)
+@given(ANYTHING)
 def test_json_is_complete_exactly_at_its_end(value):
     """Whatever an object holds, character by character."""
     text = json.dumps({"value": value})
     assert struck_after([*text, "}", "}"], json_complete=True) == len(text)
+
+
+@pytest.mark.rig
+@settings(max_examples=200, deadline=None)
+@given(ANYTHING)
+def test_any_json_is_complete_exactly_at_its_end(value):
+    """The same for many more."""
+    test_json_is_complete_exactly_at_its_end.hypothesis.inner_test(value)
 
 
 @pytest.mark.parametrize("unit", ["a", "ha ", "I am a loop. ", "".join(map(chr, range(192, 392)))])

@@ -118,7 +118,7 @@ def test_the_clock_of_an_attempt_starts_when_it_has_a_connection(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 5_000_000], ids=["small", "five megabytes"])
-@pytest.mark.parametrize("stalls_s", [[0.5], [0.25, 0.25]], ids=["one stall", "two stalls"])
+@pytest.mark.parametrize("stalls_s", [[0.4], [0.25, 0.25]], ids=["one stall", "two stalls"])
 def test_an_answer_that_came_while_our_own_loop_stood_still_is_taken(size, stalls_s):
     """All deadlines have passed when the loop moves again, and the whole answer lies in the socket or is on its way."""
     body = json.dumps({"choices": [{"message": {"content": "x" * size}}]})
@@ -144,7 +144,7 @@ def test_a_stalled_loop_does_not_keep_a_silent_peer_alive():
         async with endpoint(there.base_url, first_byte_s=LIMIT_S) as opened:
             asking = asyncio.create_task(outcome(opened))
             await until(lambda: there.requests)
-            time.sleep(0.5)  # noqa: ASYNC251 (that is the point)
+            time.sleep(0.4)  # noqa: ASYNC251 (that is the point)
             async with asyncio.timeout(SOON_S):
                 return await asking
 

@@ -22,10 +22,8 @@ async def cancelled(task: asyncio.Task) -> None:
 async def is_whole(turnstile: Turnstile, places: int) -> None:
     """Nobody holds or waits for anything, and exactly so many can pass at once."""
     assert turnstile.in_flight == 0
-    assert turnstile._waiting == 0
-    assert not turnstile._line.locked()
-    assert not turnstile.gate._ends
-    assert not turnstile.gate._heads
+    assert not turnstile._line
+    assert not turnstile.gate.lines
     for _ in range(places):
         async with asyncio.timeout(130):
             await turnstile.enter()

@@ -123,6 +123,25 @@ def test_the_requests_a_minute_are_shared():
     assert max(sum(start <= at < start + 60 for at in times) for start in times) <= 10
 
 
+@pytest.mark.parametrize("limits", [{"requests_per_minute": 60}, {"concurrency": 1}], ids=["requests", "places"])
+def test_the_lanes_take_turns(limits):
+    """Of what is shared each model that waits gets one after the other, though one of them was there first."""
+
+    async def test(lanes):
+        order = []
+
+        async def one(model):
+            await lanes.of(model).enter()
+            order.append(model)
+            await asyncio.sleep(0.01)
+            lanes.of(model).leave()
+
+        await asyncio.gather(*(one(model) for model in "aaaaaabbbbbb"))
+        return "".join(order)
+
+    assert with_lanes(test, **limits) in {"aababababbbb", "ababababbbbb", "aabababababb", "abababababab"}
+
+
 def test_a_pause_of_one_model_is_not_one_of_the_others():
     """The other goes at once."""
 
@@ -175,8 +194,7 @@ def test_an_outage_holds_everybody_back_but_one():
         probes = []
 
         async def one():
-            await lane.enter()
-            probes.append(lane.breaker.sent())
+            probes.append((await lane.enter()).probe)
 
         waiting = [asyncio.create_task(one()) for _ in range(5)]
         await asyncio.sleep(50)

@@ -170,7 +170,7 @@ def test_requests_about_as_large_as_the_whole_budget_go_one_by_one(limit):
 # Limits that nobody has told us
 
 
-@pytest.mark.parametrize("retry_after", [None, "1"])
+@pytest.mark.parametrize("retry_after", [rig(None), "1"])
 @pytest.mark.parametrize(
     ("bucket", "latency_s", "used", "refused"),
     [
@@ -195,6 +195,37 @@ def test_a_rate_that_nobody_has_told_us_is_found(bucket, latency_s, used, refuse
     assert nothing_lost(engine, count)
     assert server.share_refused(0.2 * end_s) <= refused
     assert server.rate(0.2 * end_s, 0.95 * end_s) >= used * allowed_per_s
+
+
+@pytest.mark.parametrize(
+    ("limit", "per_s", "seconds"),
+    [
+        (lambda: Leaky(100, 0), 100, 30),
+        (lambda: Leaky(100, 9), 100, 30),
+        (lambda: Leaky(100, 99), 100, 30),
+        (lambda: Leaky(10, 9), 10, 100),
+        (lambda: Leaky(10, 99), 10, 100),
+        (lambda: Places(8), 80, 30),
+    ],
+    ids=["100/s burst 1", "100/s burst 10", "100/s burst 100", "10/s burst 10", "10/s burst 100", "8 places"],
+)
+def test_after_a_quarter_minute_nine_tenths_of_what_is_allowed_are_used(limit, per_s, seconds):
+    """Whatever kind of limit it is; and at most 3 % are turned away."""
+    server = Server(limit(), latency_s=0.1)
+    count = per_s * seconds
+    engine = flow(server, count)
+    end_s = server.served[-1].at
+    assert nothing_lost(engine, count)
+    assert server.rate(15, end_s - 2) >= 0.9 * per_s
+    assert server.share_refused(15) <= 0.03
+
+
+def test_one_stray_429_does_not_cost_a_run_its_pace():
+    """At the 6,000 a minute that the user has set and the endpoint allows: less than one second in forty."""
+    server = Server(trouble=lambda sent: (0.005, refusal()) if sent.index == 1000 and sent.number == 1 else None)
+    engine = flow(server, 4000, limits={"requests_per_minute": 6000})
+    assert nothing_lost(engine, 4000)
+    assert engine.ended_at <= 40 / 0.995 + 1
 
 
 def test_a_limiter_without_any_burst_is_not_taken_for_a_narrow_place():
@@ -259,6 +290,33 @@ def test_a_retry_after_that_is_huge_fails_rows_only_after_the_longest_wait():
     assert 60 <= engine.ended_at <= 5 * 60
 
 
+def test_rows_that_are_told_to_wait_for_hours_wait_for_the_others_first():
+    """One model says wait an hour, for ten minutes; the others' rows take longer: none fails, nobody asks often."""
+    slow, late = Server(latency_s=60.0), Server()
+    told = refusal({"retry-after": "3600"})
+
+    def script(sent):
+        if sent.index % 20 != 19:
+            return slow(sent)
+        return (0.005, told) if sent.at < 600 else late(sent)
+
+    models = ("slow",) * 19 + ("hours",)
+    engine = flow(script, 120, models=models, limits={"concurrency": 8}, retry={"max_wait_s": 60})
+    assert nothing_lost(engine, 120)
+    assert sum(engine.endpoint.tries(index) != [] for index in range(19, 120, 20)) == 6
+    assert len(engine.endpoint.sent) - 120 <= 6 * 600 / 60
+
+
+def test_where_all_rows_are_told_to_wait_for_hours_the_run_ends_early():
+    """After `stall_s`, and with one request for each wait: 5,000 rows stay open, none is kept as failed."""
+    server = Server(trouble=lambda _: (0.005, refusal({"retry-after": "3600"})))
+    engine = flow(server, 5000, retry={"max_wait_s": 60})
+    assert isinstance(engine.pool.cause, EndpointUnusable)
+    assert engine.records == {}
+    assert sum(server.came.values()) <= 64 + 900 / 60
+    assert engine.ended_at <= 901
+
+
 def test_no_request_comes_before_its_retry_after():
     """A floor for the whole run: after the first 429 nobody goes out for ten seconds."""
     server = Server(trouble=lambda sent: (0.0, refusal({"retry-after": "10"})) if sent.at < 5 else None)
@@ -285,6 +343,28 @@ def test_a_limit_that_grows_tenfold_is_found():
     engine = flow(server, 16_000)
     assert nothing_lost(engine, 16_000)
     assert server.rate(150, 200) >= 0.7 * 100
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize(
+    ("limits", "used"), [({"generated_tokens_per_minute": 216_000}, 0.95), ({}, 0.85)], ids=["configured", "untold"]
+)
+def test_a_token_limit_that_grows_sixfold_is_used(limits, used):
+    """36,000 generated tokens a minute, twice as many after every 20 minutes; the headers say so; 1 % turned away."""
+
+    def allowed(at):
+        return min(216_000.0, 36_000 * 2 ** (at / 1200))
+
+    server = Server(
+        Window(allowed, "generated_tokens"),
+        latency_s=10.0,
+        generated=lambda _: 1000,
+        headers=lambda sent: {"x-ratelimit-limit-tokens-generated": str(int(allowed(sent.at)))},
+    )
+    engine = flow(server, 4200, max_tokens=1000, limits={"concurrency": 128, **limits})
+    assert nothing_lost(engine, 4200)
+    assert server.share_refused() <= 0.01
+    assert server.rate(60, 2700, "generated_tokens") >= used * sum(allowed(at) / 60 for at in range(60, 2700)) / 2640
 
 
 def test_a_users_limit_that_is_suddenly_too_high_loses_no_row():

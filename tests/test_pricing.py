@@ -1,24 +1,17 @@
-"""What tokens cost: the shipped table, a user's table over it, and costs in whole nano-dollars."""
+"""Which price a model has: the shipped table, a user's file over it, patterns, guesses, deployments."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from importlib import resources
 
 import msgspec
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from batchrun._yaml import Loader
-from batchrun.errors import ConfigError
-from batchrun.pricing import Price, PriceBook, cost_nano_usd, full_model_id, load_prices
-from batchrun.types import Usage
+from batchrun.pricing import PriceBook, full_model_id, load_prices
 
 FLASH = "accounts/fireworks/models/glm-5p3-flash"
-TOKENS = st.none() | st.integers(-5, 2**63 - 1)
-USD_PER_MTOK = st.integers(0, 100_000_000).map(lambda micro: 0.0 if micro < 100 else micro / 1e6)
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +30,6 @@ def own(tmp_path):
         return str(path)
 
     return write
-
-
-def price(input_usd: float, output_usd: float, cached_usd: float | None = None) -> Price:
-    """A price of the model m."""
-    return Price(
-        model="m",
-        input_usd_per_mtok=input_usd,
-        output_usd_per_mtok=output_usd,
-        cached_input_usd_per_mtok=cached_usd,
-    )
 
 
 def test_shipped_table_is_dated_and_sourced(shipped):
@@ -70,6 +53,24 @@ def test_shipped_prices(shipped, model, prices):
     """Rows of the shipped table, of each kind."""
     row = shipped.price_for(model)
     assert (row.input_usd_per_mtok, row.cached_input_usd_per_mtok, row.output_usd_per_mtok) == prices
+
+
+def test_every_shipped_row_says_of_when_and_whence_it_is(shipped):
+    """A row has a date, a source, and the line that it stands on."""
+    rows = [*shipped.prices.values(), *shipped.sizes]
+    assert [row for row in rows if not (row.date and row.source and row.origin.rpartition(":")[2].isdigit())] == []
+
+
+def test_us_and_fast_routers_are_dearer_than_their_model(shipped):
+    """US-only is 1.5 times the base price, to the pico-dollar; fast ones cost 1.5 to 2.2 times as much."""
+    for name, row in shipped.prices.items():
+        slug, _, kind = name.rpartition("/")[2].rpartition("-")
+        if "/routers/" in name:
+            base = shipped.prices[f"accounts/fireworks/models/{slug}"]
+            times = [mine / its for mine, its in zip(row.pico_usd_per_token, base.pico_usd_per_token, strict=True)]
+            assert kind in {"us", "fast"}
+            assert times == ([1.5] * 3 if kind == "us" else times)
+            assert all(1.5 <= one <= 2.2 for one in times)
 
 
 def test_shipped_table_holds_no_key_twice():
@@ -151,102 +152,123 @@ def test_prices_survive_run_json(shipped):
     assert msgspec.json.decode(msgspec.json.encode(shipped), type=PriceBook) == shipped
 
 
-ROW = "models: [{{model: m, input_usd_per_mtok: {}, output_usd_per_mtok: 1}}]"
+@pytest.mark.parametrize(
+    ("model", "usd"),
+    [
+        ("accounts/fireworks/models/some-3b", 0.10),
+        ("accounts/fireworks/models/some-4b-instruct", 0.20),
+        ("accounts/fireworks/models/some-v3p1-16b", 0.20),
+        ("some-70b", 0.90),
+        ("accounts/fireworks/models/mixtral-8x7b-instruct", 0.50),
+        ("accounts/fireworks/models/mixtral-8x22b", 1.20),
+        ("accounts/fireworks/models/qwen9-30b-a3b", 0.50),
+        ("accounts/fireworks/models/some-embed-137m", 0.008),
+        ("accounts/fireworks/models/some-embedding-335m", 0.016),
+    ],
+)
+def test_a_guess_is_made_where_it_is_asked_for(shipped, model, usd):
+    """By the size in the id, as Fireworks' price page has it, and marked."""
+    guess = shipped.price_for(model, guesses=True)
+    assert (guess.input_usd_per_mtok, guess.guess) == (usd, True)
+    assert guess.output_usd_per_mtok == (0 if "embed" in model else usd)
+    assert shipped.price_for(model) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    "model",
     [
-        (ROW.format(-1), "m: input_usd_per_mtok: expected float >= 0.0"),
-        (ROW.format("'0.15'"), "m: input_usd_per_mtok: expected float, got str"),
-        (ROW.format(".nan"), "m: input_usd_per_mtok: expected float >= 0.0"),
-        (ROW.format(".inf"), "m: input_usd_per_mtok: inf cannot be"),
-        (ROW.format("1.5e-7"), "m: input_usd_per_mtok: 1.5e-07 cannot be"),
-        (ROW.format("true"), "m: input_usd_per_mtok: expected float, got bool"),
-        ("models: [{model: m, output_usd_per_mtok: 1}]", "m: object missing required field input_usd_per_mtok"),
-        ("models: [{model: m, input_usd: 1}]", "m: unknown key `input_usd`"),
-        ("models: [{input_usd_per_mtok: 1}]", "row 1 of `models` names no model"),
-        ("models: [kimi]", "row 1 of `models` names no model"),
-        ("models: {kimi: 1}", "has no list `models`"),
-        ("- 1", "holds a list, not keys"),
-        ("", "has no list `models`"),
-        ("modles: []\nmodels: []", "unknown key `modles`"),
-        ("models: [", ":1: not YAML"),
+        "accounts/fireworks/models/qwen9-600b-a40b",
+        "accounts/fireworks/models/some-embedding-8b",
+        "accounts/fireworks/models/some-reranker-8b",
+        "accounts/fireworks/models/glm-9",
+        "accounts/fireworks/models/0b",
+        "accounts/fireworks/routers/some-70b-fast",
+        "accounts/me/models/some-70b",
+        "accounts/fireworks/models/some-70b#accounts/me/deployments/1",
+        "meta-llama/some-70b",
+        "",
     ],
 )
-def test_a_bad_price_file_is_refused_with_file_and_model(own, text, says):
-    """A price that cannot be stops the run before it costs anything."""
+def test_no_guess_is_made_where_the_page_has_no_rate(shipped, model):
+    """Beyond the last bound, of other kinds, of other accounts, on a deployment."""
+    assert shipped.price_for(model, guesses=True) is None
+
+
+def test_a_guess_is_not_made_for_another_host(shipped):
+    """A bare name is a model of Fireworks on Fireworks only."""
+    assert shipped.price_for("some-70b", short_names=False, guesses=True) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "why", "row"),
+    [
+        (FLASH, "name", FLASH),
+        ("glm-5p3-flash", "short name", FLASH),
+        ("simulated/small", "pattern", "simulated/*"),
+        ("some-70b", "size", "accounts/fireworks/models/some-70b"),
+    ],
+)
+def test_the_reason_of_a_price_is_told(shipped, model, why, row):
+    """By name, by short name, by pattern, by size."""
+    found = shipped.find(model)
+    assert (found[0], found[1].model) == (why, row)
+
+
+def test_an_own_row_under_a_short_name_is_told_by_name(own):
+    """It is the very name that was asked for."""
+    book = load_prices(own("models: [{model: glm-5p3-flash, input_usd_per_mtok: 9, output_usd_per_mtok: 10}]"))
+    assert book.find("glm-5p3-flash")[0] == "name"
+    assert book.find(FLASH)[0] == "name"
+
+
+def test_a_row_has_the_date_and_source_of_its_file_unless_it_has_its_own(own):
+    """And says on which line it stands."""
+    row = "- {{model: {}, input_usd_per_mtok: 1, output_usd_per_mtok: 1{}}}\n"
+    text = "date: 2026-12-01\nsource: contract\nmodels:\n" + row.format("a", "") + row.format("b", ", source: letter")
     path = own(text)
-    with pytest.raises(ConfigError) as refused:
-        load_prices(path)
-    assert path in refused.value.message
-    assert says.replace("`", "") in refused.value.message.replace("`", "")
-    assert refused.value.remedy
+    rows = load_prices(path).prices
+    assert (rows["a"].date, rows["a"].source, rows["a"].origin) == ("2026-12-01", "contract", f"{path}:4")
+    assert (rows["b"].date, rows["b"].source, rows["b"].origin) == ("2026-12-01", "letter", f"{path}:5")
 
 
-@pytest.mark.parametrize("names", [("m", "m"), ("glm-5p3-flash", FLASH)])
-def test_a_model_listed_twice_is_refused(own, names):
-    """Two prices for one model, also under its two names, are no price."""
-    rows = [f"{{model: {name}, input_usd_per_mtok: 1, output_usd_per_mtok: 1}}" for name in names]
-    with pytest.raises(ConfigError, match=f"{names[1]} is listed twice"):
-        load_prices(own(f"models: [{', '.join(rows)}]"))
+DEPLOYMENTS = "deployments: [{model: '*accounts/me/deployments/*', usd_per_gpu_hour: 8, gpus: 2}]"
 
 
-def test_a_key_that_stands_twice_is_refused(own):
-    """Two input prices in one row are no price either."""
-    with pytest.raises(ConfigError, match="stands twice"):
-        load_prices(own("models: [{model: m, input_usd_per_mtok: 1, input_usd_per_mtok: 2, output_usd_per_mtok: 1}]"))
+@pytest.mark.parametrize("model", ["accounts/me/deployments/d1", FLASH + "#accounts/me/deployments/d1"])
+def test_a_deployment_is_paid_by_the_hour(own, model):
+    """Its tokens have no price; a quarter of an hour on two GPUs at $8 is $4."""
+    book = load_prices(own(DEPLOYMENTS))
+    assert book.price_for(model, guesses=True) is None
+    assert book.deployment_for(model).cost_nano_usd(900.0) == 4_000_000_000
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_a_file_that_cannot_be_read_is_refused(tmp_path, content):
-    """Missing, or not text: the message names the file."""
-    path = tmp_path / "prices.yaml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"prices\.yaml: cannot be read"):
-        load_prices(str(path))
+def test_a_half_nano_dollar_of_an_hour_is_rounded_up(own):
+    """At $9 an hour a millionth of a second is two and a half."""
+    book = load_prices(own("deployments: [{model: m, usd_per_gpu_hour: 9}]"))
+    assert book.deployment_for("m").cost_nano_usd(0.000001) == 3
 
 
-def test_cost_of_a_known_usage():
-    """900 fresh and 100 cached prompt tokens and 300 completion tokens at 0.15 / 0.03 / 0.50 are $0.000288."""
-    usage = Usage(prompt_tokens=1000, cached_tokens=100, completion_tokens=300)
-    assert cost_nano_usd(usage, price(0.15, 0.5, 0.03)) == 288_000
+@pytest.mark.parametrize("model", [FLASH, "accounts/you/deployments/d1", FLASH + "#accounts/you/deployments/d1"])
+def test_what_is_on_no_known_deployment_has_no_price_by_the_hour(own, model):
+    """Neither serverless models nor deployments of others."""
+    assert load_prices(own(DEPLOYMENTS)).deployment_for(model) is None
 
 
-def test_cached_tokens_cost_half_where_no_price_is_given():
-    """Fireworks' rule for models whose cached price is not listed."""
-    usage = Usage(prompt_tokens=1000, cached_tokens=1000, completion_tokens=0)
-    assert cost_nano_usd(usage, price(0.6, 1)) == 300_000
+def test_frozen_prices_keep_patterns_guesses_tiers_and_deployments(own):
+    """A run keeps the rows of its models under their names: what it reads back says and charges the same."""
+    book = load_prices(own(DEPLOYMENTS))
+    models = ["simulated/small", "glm-5p3-flash", "some-70b"]
+    kept = {model: book.price_for(model, guesses=True) for model in models}
+    frozen = msgspec.json.encode(msgspec.to_builtins(msgspec.structs.replace(book, prices=kept)))
+    again = msgspec.convert(msgspec.json.decode(frozen), PriceBook)
+    assert {model: again.price_for(model) for model in models} == kept
+    assert [again.price_for(model).guess for model in models] == [False, False, True]
+    assert again.price_for("glm-5p3-flash").pico_at("priority") == (187_500, 37_500, 625_000)
+    assert again.deployment_for("accounts/me/deployments/1") == book.deployments[0]
 
 
-def test_a_half_nano_dollar_is_rounded_up():
-    """One token at $0.0005 per million is half a nano-dollar."""
-    assert cost_nano_usd(Usage(prompt_tokens=1), price(0.0005, 0)) == 1
-
-
-@pytest.mark.parametrize("usage", [Usage(), Usage(cached_tokens=5, total_tokens=10)])
-def test_unknown_usage_has_no_cost(usage):
-    """Unknown is not zero."""
-    assert cost_nano_usd(usage, price(1, 1)) is None
-
-
-def test_unknown_price_has_no_cost():
-    """A model without a price is unpriced, not free."""
-    assert cost_nano_usd(Usage(prompt_tokens=1, completion_tokens=1), None) is None
-
-
-@given(st.tuples(TOKENS, TOKENS, TOKENS), st.tuples(USD_PER_MTOK, USD_PER_MTOK, USD_PER_MTOK))
-def test_cost_is_the_formula_in_exact_arithmetic(tokens, usd):
-    """For any usage, the cost is the exact one rounded half up, and never negative."""
-    prompt, cached, completion = tokens
-    usage = Usage(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion)
-    cost = cost_nano_usd(usage, price(usd[0], usd[2], usd[1]))
-    if prompt is None and completion is None:
-        assert cost is None
-        return
-    tokens_in, tokens_out = max(prompt or 0, 0), max(completion or 0, 0)
-    tokens_cached = min(max(cached or 0, 0), tokens_in)
-    rates = [Fraction(round(one * 1e6), 1000) for one in usd]
-    exact = (tokens_in - tokens_cached) * rates[0] + tokens_cached * rates[1] + tokens_out * rates[2]
-    assert cost == (exact + Fraction(1, 2)).__floor__() >= 0
+def test_prices_frozen_by_an_older_version_are_read():
+    """A run folder of before has rows without dates, and no deployments."""
+    row = {"model": "m", "input_usd_per_mtok": 0.15, "output_usd_per_mtok": 0.5}
+    book = msgspec.convert({"date": "2026-11-22", "source": "s", "prices": {"m": row}}, PriceBook)
+    assert book.price_for("m").pico_usd_per_token == (150_000, 75_000, 500_000)

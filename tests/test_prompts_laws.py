@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +73,8 @@ picture_row = st.fixed_dictionaries(
     }
 )
 
-QUICK = settings(deadline=None, max_examples=50)
+QUICK = settings(deadline=None, max_examples=20)
+MANY = settings(deadline=None, max_examples=200)
 EVERY_CALL = {"id": "", "function": {"name": "", "arguments": ""}}
 EVERY_MESSAGE = {"role": "", "content": "", "name": "", "tool_calls": [EVERY_CALL], "tool_call_id": ""}
 EVERY_KEY = {
@@ -126,6 +128,14 @@ def test_rows_written_as_lines_are_read_back(rows, ascii_only):
     assert [prompt.row for prompt in prompts] == rows
 
 
+@pytest.mark.rig
+@settings(MANY)
+@given(rows_of_anything, st.booleans())
+def test_many_rows_written_as_lines_are_read_back(rows, ascii_only):
+    """The same for many more."""
+    test_rows_written_as_lines_are_read_back.hypothesis.inner_test(rows, ascii_only)
+
+
 @settings(QUICK)
 @given(rows_of_anything, st.data())
 def test_line_ends_blank_lines_and_a_mark_change_no_row(rows, data):
@@ -139,8 +149,19 @@ def test_line_ends_blank_lines_and_a_mark_change_no_row(rows, data):
     assert [(p.index, p.custom_id, p.row) for p in saved] == [(p.index, p.custom_id, p.row) for p in plain]
 
 
-@settings(QUICK, max_examples=60)
-@given(st.lists(request_row, min_size=1, max_size=6))
+@pytest.mark.rig
+@settings(MANY)
+@given(rows_of_anything, st.data())
+def test_line_ends_blank_lines_and_a_mark_change_none_of_many_rows(rows, data):
+    """The same for many more."""
+    test_line_ends_blank_lines_and_a_mark_change_no_row.hypothesis.inner_test(rows, data)
+
+
+request_rows = st.lists(request_row, min_size=1, max_size=6)
+
+
+@settings(QUICK, max_examples=30)
+@given(request_rows)
 def test_a_parquet_copy_sends_the_same_bytes(rows):
     """What Arrow adds to make rows alike is taken out again; all rows have one order of keys here, as Arrow does."""
     rows = [in_order(row, EVERY_KEY) for row in rows]
@@ -148,6 +169,14 @@ def test_a_parquet_copy_sends_the_same_bytes(rows):
     lines = [RENDERER.render(prompt) for prompt in read("in.jsonl", b"\n".join(as_lines(rows)))]
     copies = [RENDERER.render(prompt) for prompt in read("in.parquet", table)]
     assert copies == lines
+
+
+@pytest.mark.rig
+@settings(MANY)
+@given(request_rows)
+def test_many_parquet_copies_send_the_same_bytes(rows):
+    """The same for many more."""
+    test_a_parquet_copy_sends_the_same_bytes.hypothesis.inner_test(rows)
 
 
 @settings(QUICK, max_examples=25)
@@ -166,7 +195,7 @@ def test_a_parquet_copy_sends_the_same_images(rows):
     assert not any(b'"a.png"' in request.body or b'"b.gif"' in request.body for request in lines)
 
 
-@settings(QUICK)
+@settings(QUICK, max_examples=50)
 @given(st.lists(st.binary(max_size=30), max_size=6))
 def test_any_bytes_give_rows_or_problems(pieces):
     """No input makes the reader raise anything of its own making, and indices have no gap."""

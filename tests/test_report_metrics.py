@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.pricing import Price, PriceBook
@@ -63,6 +63,7 @@ def frame(seed: int, rows: int = 2000) -> pd.DataFrame:
         "usage_source": pd.Series(rng.choice(["endpoint", "estimated"], rows), dtype="string"),
         "cost_usd": nullable(rng.integers(0, 10**9, rows) / 1e9, "float64"),
         "attempts": pd.Series(rng.integers(1, 4, rows)).astype("int32"),
+        "attempt_log": pd.Series([None] * rows, dtype="string"),
         "turn_log": pd.Series([None] * rows, dtype="string"),
         "started_at": pd.Series(started),
         "finished_at": pd.Series(started + rng.integers(0, 9 * SECOND, rows)),
@@ -224,7 +225,12 @@ def test_a_stream_gives_what_one_batch_gives(size):
     assert report(size) == report(50)
 
 
-@given(st.lists(st.integers(0, 2**50), min_size=1, max_size=40), st.lists(st.integers(0, 2**50), max_size=10))
+GOOD = st.lists(st.integers(0, 2**50), min_size=1, max_size=40)
+BAD = st.lists(st.integers(0, 2**50), max_size=10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(GOOD, BAD)
 def test_money_adds_up_exactly(good, bad):
     """For any rows, the report's total is the sum of their nano-dollars."""
     report = summarise(
@@ -233,6 +239,14 @@ def test_money_adds_up_exactly(good, bad):
         FACTS,
     )
     assert report.cost.cost_usd == (sum(good) + sum(bad)) / 1e9
+
+
+@pytest.mark.rig
+@settings(max_examples=200, deadline=None)
+@given(GOOD, BAD)
+def test_any_money_adds_up_exactly(good, bad):
+    """The same for many more."""
+    test_money_adds_up_exactly.hypothesis.inner_test(good, bad)
 
 
 @given(st.lists(st.tuples(st.integers(0, MAX_NAMES), st.integers(-(2**63), 2**63 - 1)), max_size=50))

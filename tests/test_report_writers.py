@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.pricing import Price, PriceBook
@@ -372,13 +372,28 @@ def test_nothing_unseen_passes(write, text):
     assert [c for c in page if c != "\n" and not c.isprintable()] == []
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+PLAIN = to_markdown(hostile_report("x"))
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@settings(max_examples=50, deadline=None)
+@given(WORDS)
 def test_markdown_tables_keep_their_shape(text):
     """No text from outside opens a cell, a line, a tag, a code span, a link or an image."""
-    page, plain = to_markdown(hostile_report(f"x{text}")), to_markdown(hostile_report("x"))
-    assert [line.count("|") for line in page.splitlines()] == [line.count("|") for line in plain.splitlines()]
+    page = to_markdown(hostile_report(f"x{text}"))
+    assert [line.count("|") for line in page.splitlines()] == [line.count("|") for line in PLAIN.splitlines()]
     for opener in ("<", "`", "](", "!["):
-        assert page.count(opener) == plain.count(opener)
+        assert page.count(opener) == PLAIN.count(opener)
+
+
+@pytest.mark.rig
+@settings(max_examples=200, deadline=None)
+@given(WORDS)
+def test_markdown_tables_keep_their_shape_whatever_comes(text):
+    """The same for many more."""
+    test_markdown_tables_keep_their_shape.hypothesis.inner_test(text)
 
 
 def test_markdown_shows_hostile_text_as_text():

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import keep_all, opened, record, run_file
+from stores import keep_all, opened, record, run_file, started
 
 import batchrun
 from batchrun.errors import FolderBusy, FolderUnusable
@@ -221,6 +221,25 @@ def test_a_success_counts_before_its_old_failure_is_merged_away(tmp_path):
     assert Snapshot(tmp_path / "out").table("failures").num_rows == 0
 
 
+def test_a_start_with_nothing_to_send_finishes_what_a_crash_left(tmp_path):
+    """The last failure had become a success when the process ended: it leaves failures/, and the start is closed."""
+    path = tmp_path / "out"
+    keep_all(path, [record(0), record(1, failed=True)], 2)
+    with opened(path, 2) as store:
+        started(store)
+        store.keep(record(1))
+        store.abandon()
+    with opened(path, 2) as store:
+        assert not store.open_rows()
+        store.tidy()
+    assert pd.read_parquet(path / "failures").empty
+    assert sorted(pd.read_parquet(path / "results")["index"]) == [0, 1]
+    entries = len(list((path / "_manifest").glob("*.json")))
+    with opened(path, 2) as store:
+        store.tidy()
+    assert len(list((path / "_manifest").glob("*.json"))) == entries
+
+
 def test_a_retried_row_is_seen_once_while_the_run_goes_on(tmp_path):
     """Its success is in the journal and its old failure still in a part: a snapshot shows the success alone."""
     seen = []
@@ -296,7 +315,7 @@ def test_the_same_requests_fit_whatever_else_changed(tmp_path):
     with opened(tmp_path / "out", 2):
         kept = fit(
             RunFolder(tmp_path / "out"), run_file(2, run_id="new", config={"input": "x", "a": 1}, prices={"b": 2})
-        )
+        ).run
     assert (kept.run_id, kept.prices, kept.config["a"]) == ("0" * 32, {}, 1)
 
 

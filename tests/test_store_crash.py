@@ -1,160 +1,166 @@
-"""The store against a disk that stops, tears or fails at every operation in turn: nothing acknowledged is ever lost."""
+"""The store against a process that ends, and a system that refuses, at every call in turn: nothing kept is lost."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections import Counter
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow.parquet as pq
 import pytest
-from stores import CRASHED, FaultyFs, feed, opened, record
+from promises import (
+    ROWS,
+    Keeping,
+    Told,
+    all_succeed,
+    assert_done,
+    assert_kept,
+    compacting,
+    copied,
+    driven,
+    quick_folder,
+    some_records,
+)
+from system_calls import STRIKES, Fault, names_of
 
-from batchrun.errors import StoreError
-from batchrun.store.snapshot import Snapshot
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from promises import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-ROWS = 24
-FAULTS = ("before", "after", "torn", "full", "broken")
+AT_ONCE = 4
+"""Trials wait more than they work."""
 
 
-def session(path, records, fs=None) -> list[int]:
-    """One start of a run in a process of its own, which may end anywhere; returns the rows it was told are kept."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if not pid:
-        code = CRASHED - 1
+class Scene(NamedTuple):
+    """What is there before the start that a fault strikes, what was told so far, and that start."""
+
+    path: Path
+    told: Told
+    run: Run
+
+
+class Trial(NamedTuple):
+    """A fault in a scene."""
+
+    scene: Scene
+    kind: str
+    at: int
+
+
+@pytest.fixture
+def quick():
+    """A folder in memory."""
+    with quick_folder() as folder:
+        yield folder
+
+
+def fresh(folder: Path) -> Scene:
+    """Nothing is there."""
+    path = Path(tempfile.mkdtemp(dir=folder)) / "nothing"
+    path.mkdir()
+    return Scene(path, Told(), Keeping(some_records()))
+
+
+def killed(folder: Path) -> Scene:
+    """A first start was killed when it had kept most rows."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    path = folder / "killed"
+    calls = names_of(folder, lambda: Keeping(some_records())(folder / "counted", Told()))
+    told = driven(path, Keeping(some_records()), Fault("kill before", len(calls) * 3 // 5))
+    return Scene(path, told, Keeping(all_succeed()))
+
+
+def killed_in_recovery(folder: Path) -> Scene:
+    """And a second one when it had just made a part of what the first left, and not yet an entry."""
+    before = killed(folder)
+    folder = before.path.parent
+    path = copied(before.path, folder / "killed-again")
+    names = names_of(folder, lambda: Keeping([])(copied(before.path, folder / "counted-again"), Told()))
+    told = driven(path, Keeping([]), Fault("kill after", len(names) - names[::-1].index("rename")))
+    return Scene(path, before.told | told, Keeping(all_succeed()))
+
+
+def with_failures(folder: Path) -> Scene:
+    """A first start ended well, with failures, all of which succeed now: their part goes."""
+    path = Path(tempfile.mkdtemp(dir=folder)) / "failures"
+    return Scene(path, driven(path, Keeping(some_records())), Keeping(all_succeed()))
+
+
+def compacted(folder: Path) -> Scene:
+    """A first start ended well, and its parts are merged."""
+    return with_failures(folder)._replace(run=compacting)
+
+
+SCENES = (fresh, killed, killed_in_recovery, with_failures, compacted)
+
+
+def calls_of(scene: Scene) -> list[str]:
+    """The calls that the start takes when nothing strikes it."""
+    with quick_folder() as folder:
+        path = copied(scene.path, folder / "out")
+        return names_of(folder, lambda: scene.run(path, Told()))
+
+
+def trials_of(scene: Scene, kinds: Iterable[str] = STRIKES) -> Iterator[Trial]:
+    """Every call, and each fault that can strike it."""
+    for at, name in enumerate(calls_of(scene), 1):
+        yield from (Trial(scene, kind, at) for kind in kinds if name in STRIKES[kind])
+
+
+def strike(trial: Trial) -> None:
+    """Strike a start, then give the same command again and again: nothing kept is lost, and then all is there."""
+    with quick_folder() as folder:
+        path = copied(trial.scene.path, folder / "out")
         try:
-            with opened(path, ROWS, fs) as store:
-                todo = [one for one in records if store.is_open(one.index)]
-                asyncio.run(feed(store, todo, acked=Acks(writer)))
-            code = 0
-        except StoreError as error:
-            code = error.exit_code
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        acked = [int(line) for line in file.read().split()]
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in ({0, CRASHED, 6} if fs else {0}), f"the process ended with {code}"
-    return acked
+            told = driven(path, trial.scene.run, Fault(trial.kind, trial.at))
+            assert_kept(path, trial.scene.told, told)
+            assert_done(path, trial.scene.told | told)
+        except Exception as error:
+            raise AssertionError(f"{trial.scene.path.name}, {trial.kind} at call {trial.at}: {error}") from error
 
 
-class Acks:
-    """A list of acknowledged rows that survives the process: every entry goes through a pipe at once."""
-
-    def __init__(self, writer):
-        self.writer = writer
-
-    def extend(self, indexes):
-        os.write(self.writer, b"".join(b"%d\n" % index for index in indexes))
+def strike_all(trials: Iterable[Trial]) -> int:
+    """Some at once; how many they were."""
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("fork")) as pool:
+        return len(list(pool.map(strike, list(trials), chunksize=8)))
 
 
-def records():
-    """Successes, and a failure now and then."""
-    return [record(index, failed=index % 7 == 3) for index in range(ROWS)]
+def test_a_run_without_faults_keeps_every_row_once(quick):
+    """The driver itself: all rows are handed over and kept, and a second start succeeds where the first failed."""
+    told = driven(quick / "out", Keeping(some_records()))
+    assert {index for index, _ in told.kept} == set(range(ROWS))
+    assert_kept(quick / "out", Told(), told)
+    assert_done(quick / "out", told)
 
 
-def contents(path, kind):
-    snapshot = Snapshot(path)
-    return {row["index"]: row for row in snapshot.table(kind).to_pylist()}, snapshot.table(kind).num_rows
-
-
-def assert_whole(path, acked: set[int]) -> None:
-    """The acknowledged rows are there, each row at most once, every visible part opens, no temporary file is left."""
-    results, result_rows = contents(path, "results")
-    failures, failure_rows = contents(path, "failures")
-    assert len(results) == result_rows
-    assert len(failures) == failure_rows
-    assert acked <= results.keys() | failures.keys()
-    assert not results.keys() & failures.keys()
-    for index, row in results.items():
-        assert row["content"] == f"answer {index}"
-    for part in path.glob("*/part-*"):
-        pq.read_table(part)
-
-
-def operations_of_a_run(tmp_path) -> int:
-    """How many operations a run without faults takes, give or take a group."""
-    fs = FaultyFs()
-    with opened(tmp_path / "counted", ROWS, fs) as store:
-        asyncio.run(feed(store, records()))
-    return fs.count
-
-
-def test_a_run_without_faults_keeps_every_row_once(tmp_path):
-    """The driver itself: all rows are acknowledged and there, and the journal is empty."""
-    acked = session(tmp_path / "out", records())
-    assert sorted(acked) == list(range(ROWS))
-    assert_whole(tmp_path / "out", set(acked))
-    assert list((tmp_path / "out" / "_journal").iterdir()) == []
-
-
-def strike(tmp_path, at: int, fault: str) -> None:
-    """A fault at one operation, then the same command again, then once more: whole each time, and then complete."""
-    path = tmp_path / f"{fault}-{at}"
-    acked = set(session(path, records(), FaultyFs(at, fault)))
-    if not (path / "run.json").exists():
-        assert not acked
-    again = set(session(path, records()))
-    assert_whole(path, acked | again)
-    results, _ = contents(path, "results")
-    failures, _ = contents(path, "failures")
-    assert results.keys() | failures.keys() == set(range(ROWS))
-    listing = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.suffix in {".parquet", ".tmp", ".jl"})
-    assert not [name for name in listing if not name.endswith(".parquet")]
-    parts = Counter(
-        index for part in (path / "results").glob("part-*") for index in pq.read_table(part)["index"].to_pylist()
-    )
-    assert set(parts.values()) <= {1}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_at_many_operations_loses_nothing(tmp_path, fault):
-    """The short form: every 29th operation of a run, each way to fail."""
-    for at in range(1 + 5 * FAULTS.index(fault), operations_of_a_run(tmp_path) + 1, 29):
-        strike(tmp_path, at, fault)
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_fault_at_some_calls_loses_nothing(quick, scene):
+    """The short form: some of the trials."""
+    for trial in islice(trials_of(scene(quick)), 7, None, 131):
+        strike(trial)
 
 
 @pytest.mark.rig
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_at_any_operation_loses_nothing(tmp_path, fault):
-    """The long form: every operation of a run, each way to fail."""
-    for at in range(1, operations_of_a_run(tmp_path) + 1):
-        strike(tmp_path, at, fault)
+def test_a_fault_at_any_call_loses_nothing(quick, reached):
+    """The long form: every call of every kind of start, and each way to fail; the rarer starts meet the worst three."""
+    trials = [trial for scene in (fresh, killed, with_failures) for trial in trials_of(scene(quick))]
+    kinds = ["kill before", "kill after", "input/output errors"]
+    trials += [trial for scene in (killed_in_recovery, compacted) for trial in trials_of(scene(quick), kinds)]
+    reached("T1", "faults at every call of a start", strike_all(trials), at_least=1500)
 
 
-def test_a_crash_inside_recovery_loses_nothing(tmp_path):
-    """What a crash left is recovered by a start that crashes at every one of its own operations, again and again."""
-    path = tmp_path / "out"
-    whole = operations_of_a_run(tmp_path)
-    acked = set(session(path, records(), FaultyFs(whole * 2 // 3, "before")))
-    assert acked
-    for at in range(1, 60, 3):
-        acked |= set(session(path, records(), FaultyFs(at, "before" if at % 2 else "after")))
-        if (path / "_manifest").exists() and any((path / "_manifest").iterdir()):
-            assert_whole(path, acked)
-    session(path, records())
-    assert_whole(path, set(range(ROWS)))
-
-
-def test_a_disk_that_is_full_ends_the_run_and_keeps_what_was_acknowledged(tmp_path):
-    """The error says so, and the reserve lets the last group through."""
-    path = tmp_path / "out"
-    errors = []
-
-    async def fill(store):
-        await feed(store, records(), acked=acked)
-
-    acked: list[int] = []
-    fs = FaultyFs(60, "full")
-    with opened(path, ROWS, fs) as store:
-        try:
-            asyncio.run(fill(store))
-        except StoreError as error:
-            errors.append(error)
-    assert "No space left" in errors[0].message
-    assert errors[0].exit_code == 6
-    session(path, records())
-    assert_whole(path, set(range(ROWS)))
+@pytest.mark.rig
+def test_a_kill_while_failures_leave_and_another_in_the_recovery_lose_nothing(quick, reached):
+    """A start is killed at every third of the calls by which failures leave, and the next at each of its own."""
+    before = with_failures(quick)
+    calls = calls_of(before)
+    trials: list[Trial] = []
+    for at in range(len(calls) * 2 // 3, len(calls) + 1, 3):
+        path = copied(before.path, quick / f"killed-at-{at}")
+        told = before.told | driven(path, Keeping(all_succeed()), Fault("kill before", at))
+        trials += trials_of(Scene(path, told, Keeping([])), ["kill before"])
+    reached("T1", "kills in the recovery from a kill", strike_all(trials), at_least=200)

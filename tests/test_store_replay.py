@@ -102,10 +102,11 @@ def test_bytes_beyond_those_that_count_are_ignored(segment, tmp_path):
 
 
 def test_a_segment_of_another_place_gives_nothing(segment):
-    """The checksum is seeded with run, epoch and segment."""
+    """The checksum is seeded with run, epoch and segment; a file without its first line is damaged."""
     for place in (("1" * 32, 0, 1), (RUN_ID, 1, 1), (RUN_ID, 0, 2)):
-        reader = SegmentReader(segment, *place)
-        assert list(reader.blocks(10_000)) == []
+        assert list(SegmentReader(segment, *place, lenient=True).blocks(10_000)) == []
+        with pytest.raises(FolderUnusable, match="damaged at byte 0"):
+            list(SegmentReader(segment, *place).blocks(10_000))
 
 
 @settings(max_examples=200)

@@ -231,8 +231,9 @@ def test_parts_from_before_there_were_turns_are_read(tmp_path):
     assert (failure["index"], failure["turn_log"], failure["attempts"]) == (1, None, 1)
 
 
-def test_large_conversations_are_read_row_group_by_row_group(tmp_path):
+def test_large_conversations_are_read_row_group_by_row_group(tmp_path, monkeypatch):
     """Batches do not grow with the part."""
+    monkeypatch.setattr("batchrun.store.parts._ROW_GROUP_MOST_BYTES", 1)
     keep_all(tmp_path / "out", [record(index) for index in range(3)], 3)
     with opened(tmp_path / "out", 3) as store:
         from batchrun.store.parts import PartWriter, read_columns

@@ -5,10 +5,14 @@ from __future__ import annotations
 import click
 
 from batchrun import __version__
+from batchrun.cli.compact import compact
 from batchrun.cli.export import export
+from batchrun.cli.plan import plan
+from batchrun.cli.prices import prices
 from batchrun.cli.report import report
 from batchrun.cli.run import run
 from batchrun.cli.simulate import simulate
+from batchrun.cli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,6 +27,10 @@ def batchrun() -> None:
 
 
 batchrun.add_command(run)
+batchrun.add_command(plan)
 batchrun.add_command(report)
 batchrun.add_command(export)
+batchrun.add_command(verify)
+batchrun.add_command(compact)
+batchrun.add_command(prices)
 batchrun.add_command(simulate)

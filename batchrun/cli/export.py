@@ -43,13 +43,14 @@ def export(*, out: str, output: str, form: Form | None, sort: bool, join: str | 
       batchrun export runs/quickstart -o answers.jsonl --sorted
     """  # noqa: D301 (click reads the backspace)
     from batchrun.cli.lean import be_lean
+
+    be_lean()
     from batchrun.export.target import opened
     from batchrun.exporting import export as write
     from batchrun.exporting import open_folder, refuse_target
     from batchrun.prompts import open_prompts
     from batchrun.store.folder import RunFolder
 
-    be_lean()
     form = form or _form_of(output)
     snapshot = open_folder(RunFolder(out))
     prompts = None if join is None else open_prompts(join)

@@ -14,7 +14,10 @@ class _Hidden:
 
 
 def be_lean() -> None:
-    """Collect garbage less often: an exchange makes some hundred objects and hardly a cycle. And no pandas."""
+    """Collect garbage less often: an exchange makes some hundred objects and hardly a cycle. And no pandas.
+
+    To be called before anything that is heavy is imported: some modules convert a value when they are.
+    """
     gc.set_threshold(10_000)
     _leave_pandas_out()
 

@@ -26,7 +26,12 @@ _MEANS = {
 def say(text: str) -> None:
     """Say something on stderr; control characters, which may come from a peer, are shown and not obeyed."""
     with suppress(OSError):
-        click.echo("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text), err=True)
+        click.echo(shown(text), err=True)
+
+
+def shown(text: str) -> str:
+    """A text with its control characters, but for newlines, made visible."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
 def put(text: str) -> bool:
@@ -62,6 +67,9 @@ def report_bug(error: BaseException) -> int:
     return 1
 
 
-def same_command() -> str:
-    """What was typed, to be typed again."""
-    return shlex.join(["batchrun", *sys.argv[1:]])
+def same_command(folder: str | None = None) -> str:
+    """What was typed, to be typed again; after a fresh start in a `folder` what goes on there."""
+    words = sys.argv[1:]
+    if folder and "--fresh" in words:
+        words = [*(word for word in words if word != "--fresh"), "-o", folder]
+    return shlex.join(["batchrun", *words])

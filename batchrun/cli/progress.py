@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from batchrun.cli.lines import say
 from batchrun.engine.watch import Plan, Status, Watch
 from batchrun.errors import Interrupted
-from batchrun.report.format import visible
+from batchrun.report.format import dollars, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +25,7 @@ BAR_PERIOD_S = 0.25
 LINE_PERIOD_S = 30.0
 RANGES_NAMED = 200
 ID_CHARS = 20
+BUDGET_MARKS = (0.5, 0.8, 0.95)
 _BAR_COLUMNS = len(" ####|100 %")
 
 
@@ -37,13 +38,17 @@ class Progress(Watch):
         self._task: asyncio.Task[None] | None = None
         self._done = self._failed = self._tokens = self._nano_usd = self._total = 0
         self._unpriced = False
+        self._budget = self._spent_before = 0
+        self._marks: list[float] = []
         self._began_at = 0.0
 
     def plan(self, plan: Plan) -> None:
         """Say what is to be sent, what a crash could cost, and what an earlier one may have cost."""
         self._total = plan.open_rows
+        self._budget, self._spent_before = round((plan.budget_usd or 0) * 1e9), plan.spent_nano_usd
+        self._marks = [mark for mark in BUDGET_MARKS if self._budget and self._spent_before < mark * self._budget]
         if plan.exposed:
-            say(_exposure(plan.exposed))
+            say(_exposure(plan.exposed, plan.exposed_nano_usd))
         if self._quiet:
             return
         kept = f"{plan.rows - plan.open_rows:,} settled or left out, " if plan.open_rows < plan.rows else ""
@@ -74,6 +79,13 @@ class Progress(Watch):
             self._nano_usd += round(record.cost_usd * 1e9)
         elif record.error_type is None:
             self._unpriced = True
+        spent = self._spent_before + self._nano_usd
+        if self._marks and spent >= self._marks[0] * self._budget:
+            mark = max(one for one in self._marks if spent >= one * self._budget)
+            self._marks = [one for one in self._marks if one > mark]
+            if self._bar is not None:
+                self._bar.clear()
+            say(f"note: {dollars(spent / 1e9)}, {mark:.0%} of the budget of {dollars(self._budget / 1e9)}, is spent")
 
     def stopping(self, cause: BaseException, in_flight: int) -> None:
         """Say that the run is ending, and what it waits for."""
@@ -152,10 +164,11 @@ class Progress(Watch):
         return f"${usd:,.{2 if usd >= 1 else 4}f}{'+' if self._unpriced else ''}"
 
 
-def _exposure(rows: list[int]) -> str:
+def _exposure(rows: list[int], nano_usd: int | None) -> str:
+    most = "" if nano_usd is None else f"; that is {dollars(nano_usd / 1e9)} at most"
     return (
         f"warning: an earlier start was cut off: up to {len(rows):,} rows may have been sent already, and be paid for "
-        f"twice: {ranges(rows)} (counted from 0)"
+        f"twice: {ranges(rows)} (counted from 0){most}"
     )
 
 

@@ -24,8 +24,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The content as text; what is not UTF-8 is replaced visibly."""
-        return self.content.decode("utf-8", "replace")
+        r"""The content as text; a byte that is not UTF-8 is written as `\xff`, which is in no valid JSON."""
+        return self.content.decode("utf-8", "backslashreplace")
 
 
 def is_success(status: int) -> bool:

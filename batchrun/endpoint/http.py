@@ -53,7 +53,7 @@ class HttpEndpoint:
     """An OpenAI-compatible endpoint at a base URL. Open it with `async with`, inside the running loop.
 
     `free_retries` and `probes` count requests that were sent beside those asked for: after a dead connection, and
-    without an option that the endpoint may not know.
+    without an option that the endpoint may not know. `mended` counts answers that held what no column can.
     """
 
     def __init__(self, config: Config, *, base_url: str, key: str | None) -> None:
@@ -75,7 +75,7 @@ class HttpEndpoint:
         self._secrets = Secrets(key, unquote(self._proxy.password or "") if self._proxy else None)
         self._single: aiohttp.ClientSession | None = None
         self._knows_stream_options: bool | None = None
-        self.free_retries = self.probes = 0
+        self.free_retries = self.probes = self.mended = 0
 
     async def __aenter__(self) -> Self:
         self._session = self._open(keep_alive=True)
@@ -104,6 +104,7 @@ class HttpEndpoint:
         except EndpointError as error:
             self._secrets.out_of_error(error)
             raise
+        self.mended += completion.mended
         hidden = stream is not None or b"\\u" in answer.content
         return self._secrets.out_of_completion(completion) if hidden else completion
 

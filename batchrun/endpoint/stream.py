@@ -82,7 +82,7 @@ class Stream:
         self._visible_at: float | None = None
         self._last_at: float | None = None
         self._gaps_s = array("d")
-        self.over = self.done = False
+        self.over = self.done = self._mended = False
         self.fed_at: float | None = None
 
     @property
@@ -127,7 +127,7 @@ class Stream:
             raise as_error(answer, Ambiguous, "response_truncated", None, said, usage=usage)
         choices = self._body.choices = [self._choices[at].choice(at) for at in sorted(self._choices)]
         text = msgspec.json.encode(choices).decode() if len(choices) > 1 else None
-        return judged(answer, self._body, text, **self._times(), **self._ending(answer, usage))
+        return judged(answer, self._body, text, mended=self._mended, **self._times(), **self._ending(answer, usage))
 
     def usage(self) -> Usage | None:
         """What the chunks so far have stated."""
@@ -171,13 +171,16 @@ class Stream:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         try:
-            return msgspec.convert(lenient_json(data), _Chunk)
+            chunk = msgspec.convert(lenient_json(data), _Chunk)
         except msgspec.ValidationError as error:
             self._break("response_invalid", f"an event of the stream is no chunk of a completion: {error}")
         except (ValueError, RecursionError):
             self._break(
                 "response_unreadable", f"an event of the stream is not JSON: {head(data.decode('utf-8', 'replace'))}"
             )
+        else:
+            self._mended = True
+            return chunk
         return None
 
     def _count(self, at: float, *, visible: bool, timed: bool) -> None:

@@ -5,6 +5,7 @@ Sources: OpenAI's chat-completions reference; Fireworks' documentation of the sa
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -73,7 +74,7 @@ def completion_of(answer: Answer, api: Api = "chat") -> Completion:
     choices = None
     if body.choices and len(body.choices) > 1:
         choices = json_text(msgspec.json.decode(content, type=_Choices).choices)
-    return judged(answer, body, choices)
+    return judged(answer, body, choices, mended=not answer.content.endswith(content))
 
 
 def judged(answer: Answer, body: Body, choices: str | None, **more: Any) -> Completion:
@@ -146,9 +147,10 @@ def _common(answer: Answer, body: Body, metrics: dict[str, Any], usage: Usage | 
 
 
 def _parsed(answer: Answer) -> tuple[Body, bytes]:
-    """The body, and the JSON that it was read from: the answer's, or what a lenient reader makes of it."""
+    """The body, and the JSON that it was read from: the answer's own, or what a lenient reader makes of it."""
+    content = answer.content.removeprefix(codecs.BOM_UTF8)
     try:
-        return _decode(answer.content), answer.content
+        return _decode(content), content
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from batchrun.engine.budgets import Reserved
 from batchrun.engine.lanes import Lane
 from batchrun.engine.limits import Closed
+from batchrun.engine.money import Money
+from batchrun.engine.pace import JUST_NOW_S
 from batchrun.engine.quota import THROTTLED, TRANSIENT
 from batchrun.engine.records import attempt_of, record_of
-from batchrun.engine.retry import MOST_INVALID, Again, EndRun, Tally, judge
+from batchrun.engine.retry import MOST_INVALID, Again, EndRun, GiveUp, Tally, judge
 from batchrun.engine.turns import number_of, with_turns_before
 from batchrun.errors import (
     Ambiguous,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from batchrun.config import Config
     from batchrun.engine.lanes import Lanes
+    from batchrun.engine.limits import Place
     from batchrun.engine.validity import Validity
     from batchrun.pricing import Price
 
@@ -74,7 +76,6 @@ class Row(msgspec.Struct, kw_only=True):
     lane: Lane
     turn: int | None
     taken_at: float
-    reserved: Reserved | None = None
     spent: float = 0.0
     retrying: bool = False
     queued_s: float | None = None
@@ -110,11 +111,15 @@ class Fulfiller:
         rows: int,
         models: int = 1,
         price_for: Callable[[str], Price | None],
+        spent_nano_usd: int = 0,
         validity: Validity | None = None,
     ) -> None:
         self._endpoint, self._lanes, self._config = endpoint, lanes, config
         self._validity, self._several_models = validity, models > 1
         self._price_for = functools.cache(price_for)
+        limit_usd = config.limits.max_cost_usd
+        limit = None if limit_usd is None else round(limit_usd * 1e9)
+        self.money = Money(limit, self._price_for, spent=spent_nano_usd)
         self._loop = asyncio.get_running_loop()
         self._most_ambiguous_retries = max(config.limits.concurrency, int(rows * _AMBIGUOUS_SHARE))
         self._began_at = self._loop.time()
@@ -136,8 +141,9 @@ class Fulfiller:
         self.rows[request.index] = row
         try:
             while True:
-                await self._enter(row)
-                outcome = await self._attempt(row)
+                reserved = await self.money.reserve(request)
+                place = await self._enter(row, reserved)
+                outcome = await self._attempt(row, place, reserved)
                 if isinstance(outcome, Completion):
                     break
                 wait_s = self._next_wait(outcome, row)
@@ -153,16 +159,21 @@ class Fulfiller:
         record = record_of(row, outcome, self._price_for(request.model), keep_response=keep_response)
         return with_turns_before(record, request)
 
-    async def _enter(self, row: Row) -> None:
+    async def _enter(self, row: Row, reserved: int) -> Place:
         """Pass the turnstile. The row's deadline begins with its first sending; waiting for a place counts nowhere."""
         came_at = self._loop.time()
-        row.reserved = await row.lane.enter(row.request)
+        try:
+            place = await row.lane.enter(row.request)
+        except BaseException:
+            self.money.settle(reserved, row.request, None, charged=False)
+            raise
         row.sent_at, row.started_at = self._loop.time(), time.time_ns() // 1000
         if row.queued_s is None:
             row.queued_s = row.sent_at - row.taken_at
             row.ends_at = row.sent_at + self._config.timeouts.row_s
         else:
             row.ends_at += row.sent_at - came_at
+        return place
 
     async def _wait(self, row: Row, error: EndpointError, wait_s: float) -> None:
         """Let a retry wait for its time, and then until the successes, or time itself, have paid for it."""
@@ -176,14 +187,13 @@ class Fulfiller:
                 await self._lanes.sleep(more_s)
         row.retrying = False
 
-    async def _attempt(self, row: Row) -> Completion | EndpointError:
+    async def _attempt(self, row: Row, place: Place, reserved: int) -> Completion | EndpointError:
         """One try; a cancelled one stays in `sending`: it may be charged."""
         self.sending[row.request.index] = row.sent_at
         self.counts.requests += 1
         if self.unanswered_since is None:
             self.unanswered_since = row.sent_at
         lane = row.lane
-        probe = lane.breaker.sent()
         outcome: Completion | EndpointError | None = None
         try:
             within_s = max(_LEAST_ATTEMPT_S, row.ends_at - row.sent_at)
@@ -191,12 +201,14 @@ class Fulfiller:
             self._learn_from_success(row)
         except EndpointError as error:
             outcome = error
-            self._learn_from(error, row, probe=probe)
+            self._learn_from(error, row, probe=place.probe)
         finally:
-            lane.breaker.returned(probe=probe)
-            if row.reserved:
-                charged = not isinstance(outcome, Rejected | EndpointUnusable | Throttled | NotSent)
-                row.reserved.settle(outcome.usage if outcome else None, charged=charged)
+            lane.breaker.returned(probe=place.probe)
+            usage = outcome.usage if outcome else None
+            charged = not isinstance(outcome, Rejected | EndpointUnusable | Throttled | NotSent)
+            self.money.settle(reserved, row.request, usage, charged=charged)
+            if place.reserved:
+                place.reserved.settle(usage, charged=charged)
             lane.leave()
         del self.sending[row.request.index]
         if outcome.hints and lane.turned_away and lane.budgets:
@@ -217,16 +229,14 @@ class Fulfiller:
         return problem
 
     def _learn_from_success(self, row: Row) -> None:
-        lane = row.lane
+        lane, now = row.lane, self._loop.time()
         self._reached = True
         self.counts.succeeded += 1
         lane.ceiling.succeeded(row.sent_at, lane.in_flight)
-        now = self._loop.time()
-        lane.pace.succeeded(now)
         lane.quota.succeeded(row.spent)
         row.spent = 0.0
-        if lane.breaker.is_open and lane.storm:
-            lane.pace.resume(now)
+        if lane.breaker.open_since is not None and lane.storm:
+            lane.pace.resume(now, now - lane.breaker.open_since)
         lane.breaker.alive()
 
     def _learn_from(self, error: EndpointError, row: Row, *, probe: bool) -> None:
@@ -241,13 +251,12 @@ class Fulfiller:
             row.tally.throttled += 1
             self.counts.throttled += 1
             pause_s = min(error.retry_after_s or 0.0, self._config.retry.max_wait_s)
-            lane.turned_away = True
-            crowded = 2 * lane.in_flight >= lane.ceiling.limit
-            if lane.ceiling.may_be_cut(row.sent_at, now) and not (lane.pace.cuts and self._mostly_accepted(lane, now)):
+            rate_is_known = lane.pace.cuts > 0
+            lane.pace.throttled(row.sent_at, now, pause_s)
+            if lane.ceiling.may_be_cut(row.sent_at, now) and not (rate_is_known and self._mostly_accepted(lane, now)):
                 lane.ceiling.throttled(row.sent_at, now)
-            lane.pace.throttled(row.sent_at, now, pause_s, crowded=crowded)
             lane.breaker.trouble(now, probe=probe)
-            lane.storm = True
+            lane.turned_away = lane.storm = True
             if pause_s:
                 lane.pause(pause_s)
             return
@@ -261,10 +270,10 @@ class Fulfiller:
             lane.breaker.alive()
 
     def _mostly_accepted(self, lane: Lane, now: float) -> bool:
-        """Whether at least half of what is out in a lane is being worked on: then it is the rate that was too much."""
-        sending = self.sending
-        accepted = sum(
-            row.lane is lane and index in sending and now - row.sent_at > ACCEPTED_S for index, row in self.rows.items()
+        """Whether a lane's requests are let in, most of those out or lately: then it is the rate that was too much."""
+        accepted = lane.pace.accepted(now, JUST_NOW_S) + sum(
+            row.lane is lane and index in self.sending and now - row.sent_at > ACCEPTED_S
+            for index, row in self.rows.items()
         )
         return 2 * accepted >= lane.in_flight
 
@@ -274,6 +283,10 @@ class Fulfiller:
         verdict = judge(error, row.tally, self._config.retry, any_succeeded=others_may)
         if isinstance(verdict, EndRun) or (isinstance(error, NotSent) and self._nobody_is_there()):
             raise Hopeless(error)
+        others_go_on = row.tally.too_long > 1 and not all(other.tally.too_long for other in self.rows.values())
+        if others_go_on and isinstance(verdict, GiveUp):
+            verdict = Again(self._config.retry.max_wait_s)
+            row.ends_at += verdict.wait_s
         if not isinstance(verdict, Again) or self._loop.time() + verdict.wait_s > row.ends_at:
             return None
         if isinstance(error, Ambiguous):
@@ -284,5 +297,4 @@ class Fulfiller:
 
     def _nobody_is_there(self) -> bool:
         """Whether no connection has come about for as long as one may take."""
-        waited_s = self._loop.time() - self._began_at
-        return not self._reached and waited_s >= self._config.timeouts.connect_s
+        return not self._reached and self._loop.time() - self._began_at >= self._config.timeouts.connect_s

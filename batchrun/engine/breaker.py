@@ -7,6 +7,7 @@ each time, every five seconds at last. Only what is sent is held back; nothing f
 
 from __future__ import annotations
 
+import math
 import random
 
 OPENS_AFTER = 10
@@ -28,11 +29,12 @@ class Breaker:
         """Whether an outage goes on."""
         return self.open_since is not None
 
-    def wait_s(self, now: float) -> float | None:
-        """How long the next request has to wait: 0 for a probe whose time has come, None while one is out."""
+    @property
+    def probe_at(self) -> float:
+        """When the next request may go: at any time, as a probe whose time has come, never while one is out."""
         if self.open_since is None:
             return 0.0
-        return None if self._probing else max(0.0, self._probe_at - now)
+        return math.inf if self._probing else self._probe_at
 
     def sent(self) -> bool:
         """A request goes out; says whether it is a probe."""

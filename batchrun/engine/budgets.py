@@ -1,11 +1,11 @@
 """A budget of tokens a minute: reserved when a request is sent, settled when its answer says what it took.
 
-Theory of operation. Two rules hold together. The pace: what is reserved is drawn in small portions from a leaky bucket
-(aiolimiter, a tenth of a second's worth), so that the budget is used evenly. The window: what was sent within the last
-60 s, at its settled size where that is known, and the new request do not pass the budget. A settlement gives back what
-was reserved too much, and owes what was too little. A request that is larger than a whole budget counts as one whole
-budget: it goes alone, not never. Only the one at the head of the line draws; if it is cancelled, what it has drawn is
-given back.
+Theory of operation. Two rules hold together. The pace: what a request has reserved is owed until as much has come in
+time, and the next one goes when nothing is owed, so that the budget is used evenly. The window: what was sent within
+the last 60 s, at its settled size where that is known, and the new request do not pass the budget. A settlement gives
+back what was reserved too much, and owes what was too little; a limiter of requests (aiolimiter) knows neither. A
+request that is larger than a whole budget counts as one whole budget: it goes alone, not never. Nothing is reserved
+before the request goes out.
 
 What the endpoint's headers say of its limits counts once it has turned a request away: then it may lower a user's
 budget or make one, never raise it. A limit that would not let a single request through says nothing.
@@ -14,10 +14,9 @@ budget or make one, never raise it. A limit that would not let a single request 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING
-
-from aiolimiter import AsyncLimiter
 
 from batchrun.engine.tokens import Need, Tokens
 
@@ -30,11 +29,12 @@ WINDOW_S = 60.0
 CREDIT_S = 2.0
 """Of the budget: what was reserved too much is given back up to so much, lest it all goes out at once."""
 
-BURST_S = 0.1
+AHEAD_S = 0.1
 _SHARE = 0.98
 """Of the budget that is used: answers do not end as evenly as requests are sent."""
 
 _ROUNDING = 1e-6
+_LEAST_S = 0.001
 
 
 class Spent:
@@ -47,43 +47,49 @@ class Spent:
 
 
 class Budget:
-    """So many tokens in any minute."""
+    """So many tokens in any minute; all times are the loop's, in seconds."""
 
     def __init__(self, per_minute: float) -> None:
-        self._loop = asyncio.get_running_loop()
         self._window: deque[Spent] = deque()
         self._in_window = 0.0
-        self._balance = 0.0
+        self._owed, self._paid_until = 0.0, -math.inf
         self.change(per_minute)
 
     def change(self, per_minute: float) -> None:
         """Allow another amount from now on."""
-        self.per_minute = per_minute
-        self._burst = max(1.0, per_minute * _SHARE / 60 * BURST_S)
-        self._bucket = AsyncLimiter(self._burst, self._burst * 60 / (per_minute * _SHARE))
+        self.per_minute, self._per_s = per_minute, per_minute / 60 * _SHARE
 
-    async def reserve(self, tokens: float) -> Spent:
-        """Return when a request of this size may be sent, having counted it."""
-        tokens = min(tokens, self.per_minute)
-        await self._wait_for_window(tokens)
-        await self._draw(tokens)
-        spent = Spent(self._loop.time(), tokens)
+    def free_at(self, tokens: float, now: float) -> float:
+        """When to ask for so many: now, or when there may be room for them."""
+        if self._used(now) and self._in_window + min(tokens, self.per_minute) > self.per_minute:
+            return max(now + _LEAST_S, self._window[0].at + WINDOW_S)
+        self._pay(now)
+        return now if self._owed <= _ROUNDING else now + self._owed / self._per_s
+
+    def reserve(self, tokens: float, now: float) -> Spent:
+        """A request of this size goes out now."""
+        spent = Spent(now, min(tokens, self.per_minute))
+        self._owed += spent.tokens
         self._window.append(spent)
-        self._in_window += tokens
+        self._in_window += spent.tokens
         return spent
 
-    def settle(self, spent: Spent, tokens: float) -> None:
+    def settle(self, spent: Spent, tokens: float, now: float) -> None:
         """The request took so many tokens; 0 if it was turned away."""
         tokens = min(tokens, self.per_minute)
         most = max(self.per_minute / 60 * CREDIT_S, spent.tokens)  # what is turned away gives back all
-        self._balance = min(most, self._balance + spent.tokens - tokens)
-        if spent.at > self._loop.time() - WINDOW_S:
+        self._pay(now)
+        self._owed = max(-most, self._owed + tokens - spent.tokens)
+        if spent.at > now - WINDOW_S:
             self._in_window += tokens - spent.tokens
             spent.tokens = tokens
 
-    async def _wait_for_window(self, tokens: float) -> None:
-        while self._used(self._loop.time()) and self._in_window + tokens > self.per_minute:  # noqa: ASYNC110 (time frees it)
-            await asyncio.sleep(max(0.001, self._window[0].at + WINDOW_S - self._loop.time()))
+    def _pay(self, now: float) -> None:
+        """What has come since the last time pays for what is owed, and a little beforehand: nobody wakes in time."""
+        ahead = -self._per_s * AHEAD_S
+        if self._owed > ahead:
+            self._owed = max(ahead, self._owed - (now - self._paid_until) * self._per_s)
+        self._paid_until = now
 
     def _used(self, now: float) -> bool:
         """Whether anything was sent within the last minute; what is older is forgotten."""
@@ -91,21 +97,6 @@ class Budget:
         while window and window[0].at <= now - WINDOW_S:
             self._in_window -= window.popleft().tokens
         return bool(window)
-
-    async def _draw(self, tokens: float) -> None:
-        """Take tokens as fast as they come; what was given back comes off, what is owed comes on top."""
-        before = self._balance
-        due = tokens - before
-        self._balance = max(0.0, -due)
-        drawn = 0.0
-        try:
-            while due - drawn > _ROUNDING:
-                portion = min(self._burst, due - drawn)
-                await self._bucket.acquire(portion)
-                drawn += portion
-        except BaseException:
-            self._balance += before + drawn - max(0.0, -due)
-            raise
 
 
 class Reserved:
@@ -115,42 +106,28 @@ class Reserved:
         self._budgets, self._request = budgets, request
         self._need = budgets.tokens.need(request)
         self._spent: dict[str, Spent] = {}
-        self._drawing: dict[str, asyncio.Task[None]] = {}
 
-    def missing(self) -> str | None:
-        """A budget of which nothing is reserved yet."""
-        return next((name for name in self._budgets.of if name not in self._spent), None)
+    def short(self, now: float) -> tuple[str, float] | None:
+        """The budget that has no room for this request for longest, and when to ask again."""
+        free = [(budget.free_at(amount(name, self._need), now), name) for name, budget in self._budgets.of.items()]
+        at, name = max(free)
+        return (name, at) if at > now else None
 
-    async def reserve(self, name: str) -> None:
-        """Return when there is room for this request in a budget; all that are missing are drawn on at once."""
-        missing = [other for other in self._budgets.of if other not in self._spent]
-        if missing == [name] and not self._drawing:
-            await self._draw_on(name)
-            return
-        for other in missing:
-            if other not in self._drawing:
-                self._drawing[other] = asyncio.create_task(self._draw_on(other))
-        await self._drawing[name]
-
-    async def _draw_on(self, name: str) -> None:
-        self._spent[name] = await self._budgets.of[name].reserve(amount(name, self._need))
-
-    def sent(self, now: float) -> None:
-        """The request goes out now: its minute begins, whenever its tokens were there."""
-        for spent in self._spent.values():
-            spent.at = now
+    def take(self, now: float) -> None:
+        """The request goes out."""
+        for name, budget in self._budgets.of.items():
+            self._spent[name] = budget.reserve(amount(name, self._need), now)
 
     def settle(self, usage: Usage | None, *, charged: bool) -> None:
         """The request took this; where that is not known, what it was expected to take, or nothing."""
-        for drawing in self._drawing.values():
-            drawing.cancel()
+        now = asyncio.get_running_loop().time()
         if usage:
             self._budgets.tokens.learn(self._request, usage)
         for name, spent in self._spent.items():
             taken = taken_of(name, usage)
             if taken is None:
                 taken = spent.tokens if charged else 0.0
-            self._budgets.of[name].settle(spent, taken)
+            self._budgets.of[name].settle(spent, taken, now)
         self._spent.clear()
 
 

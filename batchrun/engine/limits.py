@@ -2,13 +2,14 @@
 
 Theory of operation. There is one for each model, as endpoints have their limits; what all of them share is the Gate. A
 worker that wants to send calls `enter` and holds a place until `leave`. When nothing binds, `enter` does not wait at
-all. Otherwise workers stand in one line (an asyncio.Lock is first in, first out); only the one at its head waits for
-something: the end of a pause or of an outage, a place below the ceiling, requests and tokens a minute, and at last the
-pace that was found out, so that what it gives is used at once. So a large request cannot starve behind small ones, and
-waking is one future. After a pause as many as may be in flight go out over a second, unless a pace has been found out,
-so that those who were turned away together do not come back together. Whatever is waited for, closing the gate ends
-the waiting. A place is taken in the same step in which the waiting ends: whoever is cancelled while he waits has taken
-nothing, and what he had reserved is given back. `reason` says what the head of the line waits for.
+all. Otherwise its place stands in the model's line and the worker waits for one future. Only the head of a line is
+looked at: a pause or an outage, places, requests and tokens a minute, the pace that was found out; so a large request
+cannot starve behind small ones. The look (`Gate.pump`) takes no time: it lets in as many as may pass, one of each line
+in turn, and sets one timer for the next look; a worker that leaves brings about a look as well. Whoever passes has his
+place, his request of the minute and his tokens in the same step; whoever is cancelled before has taken nothing, and who
+is cancelled between his passing and his waking gives it back. After a pause as many as may be in flight go out over a
+second, unless a pace has been found out, so that those who were turned away together do not come back together.
+Closing the gate ends all waiting. `reason` says what the head of the line waits for.
 """
 
 from __future__ import annotations
@@ -16,31 +17,31 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from typing import TYPE_CHECKING, TypeVar
+from collections import deque
+from typing import TYPE_CHECKING
 
-from aiolimiter import AsyncLimiter
+import msgspec
 
 from batchrun.engine.breaker import Breaker
+from batchrun.engine.bucket import Bucket
+from batchrun.engine.budgets import Reserved
 from batchrun.engine.pace import Pace
+from batchrun.types import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from batchrun.engine.adaptive import Ceiling
-    from batchrun.engine.budgets import Reserved, TokenBudgets
-    from batchrun.types import Request
-
-Result = TypeVar("Result")
+    from batchrun.engine.budgets import TokenBudgets
 
 BURST_S = 0.1
 SPREAD_S = 1.0
-_LARGE_BURST = 4
 _PACE_MARGIN = 0.995
 """The share of the pace that is used: requests do not arrive as evenly as they are sent."""
 
+_SOON_S = 0.1
+"""Whoever waits for longer than this is looked at whenever somebody leaves."""
 
-Obstacle = tuple[str, "Awaitable[None]"]
-"""What is waited for, and the waiting."""
+_AGAIN = 0.0
+"""Of `let_in`: somebody has passed, so the next one is to be looked at."""
 
 
 class Closed(Exception):
@@ -52,52 +53,59 @@ class Gate:
 
     def __init__(self, places: float = math.inf, requests_per_minute: float | None = None) -> None:
         self.places, self.in_flight, self.closed = places, 0, False
-        self.pace = _bucket(requests_per_minute) if requests_per_minute else None
-        # half of a large burst: then one timer lets several pass, and nothing of the pace is lost
-        self.nap_s = self.pace.time_period / 2 if self.pace and self.pace.max_rate >= _LARGE_BURST else 0.0
+        self.requests = _bucket(requests_per_minute) if requests_per_minute else None
+        self.lines: dict[Turnstile, None] = {}
+        """Where somebody waits, the one that was served longest ago first."""
         self._loop = asyncio.get_running_loop()
-        self._ends: set[asyncio.Timeout] = set()
-        self._heads: set[asyncio.Future[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._look_on_leaving = False
+        self._end = asyncio.Event()
+
+    def pump(self) -> None:
+        """Let in whoever may pass, one of each line in turn, and look again when the next one may."""
+        now, ats = self._loop.time(), [_AGAIN]
+        while self.lines and _AGAIN in ats:
+            ats = [lane.let_in(now) for lane in tuple(self.lines)]
+        if self._timer:
+            self._timer.cancel()
+        at = min(ats)
+        self._timer = self._loop.call_at(at, self.pump) if _AGAIN < at < math.inf else None
+        self._look_on_leaving = max(ats) > now + _SOON_S
 
     def leave(self) -> None:
         """A place is free."""
         self.in_flight -= 1
-        for head in self._heads:
-            if not head.done():
-                head.set_result(None)
-
-    async def change(self) -> None:
-        """Wait until somebody has left."""
-        head = self._loop.create_future()
-        self._heads.add(head)
-        try:
-            await self.unless_closed(head)
-        finally:
-            self._heads.discard(head)
+        if self._look_on_leaving:
+            self.pump()
 
     async def sleep(self, seconds: float) -> None:
         """Wait; raises Closed as soon as the run is ending."""
-        if self.closed:
-            raise Closed
-        await self.unless_closed(asyncio.sleep(seconds))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._end.wait()
+        except TimeoutError:
+            return
+        raise Closed
 
     def close(self) -> None:
         """Turn away everybody who waits, and who comes."""
         self.closed = True
-        for end in self._ends:
-            end.reschedule(self._loop.time())
-        self._ends.clear()
+        self._end.set()
+        for lane in tuple(self.lines):
+            lane.dismiss()
+        self.pump()
 
-    async def unless_closed(self, awaited: Awaitable[Result]) -> Result:
-        """Wait for something; raises Closed as soon as the run is ending."""
-        try:
-            async with asyncio.timeout(None) as end:
-                self._ends.add(end)
-                return await awaited
-        except TimeoutError:
-            raise Closed from None
-        finally:
-            self._ends.discard(end)
+
+class Place(msgspec.Struct):
+    """One request at a turnstile: while it stands in line, and what it has when it has passed.
+
+    `reserved` is what it holds of token budgets, `probe` says that it asks whether an outage is over.
+    """
+
+    request: Request | None
+    reserved: Reserved | None = None
+    passed: bool = False
+    probe: bool = False
 
 
 class Turnstile:
@@ -119,27 +127,35 @@ class Turnstile:
         self.breaker = Breaker()
         self.in_flight = 0
         self.reason = ""
-        self._line = asyncio.Lock()
-        self._waiting = 0
-        self._paused_until = 0.0
+        self._line: deque[tuple[Place, asyncio.Future[None]]] = deque()
+        self._held_until = 0.0
         self._spread_until = 0.0
 
-    async def enter(self, request: Request | None = None) -> Reserved | None:
-        """Return with a place, to be given back by `leave`, and what is reserved of token budgets.
+    async def enter(self, request: Request | None = None) -> Place:
+        """Return with a place, to be given back by `leave`.
 
         Raises:
             Closed: the run is ending.
         """
-        if not self._waiting and self._nothing_binds():
-            return self._admit(None)
-        self._waiting += 1
+        place, gate = Place(request), self.gate
+        if gate.closed:
+            raise Closed
+        if not gate.lines and self._obstacle(place, now := self._loop.time()) is None:
+            self._pass(place, now)
+            return place
+        turn = self._loop.create_future()
+        self._line.append((place, turn))
+        if self not in gate.lines:
+            gate.lines[self] = None
+            gate.pump()
         try:
-            async with self._line:
-                return await self._wait_at_the_head(request)
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self.reason = ""
+            await turn
+            if gate.closed:
+                raise Closed
+        except BaseException:
+            self._withdraw(place)
+            raise
+        return place
 
     def leave(self) -> None:
         """Give the place back."""
@@ -148,8 +164,9 @@ class Turnstile:
 
     def pause(self, seconds: float) -> None:
         """Admit nobody for a while; of two pauses the later end counts."""
-        self._paused_until = max(self._paused_until, self._loop.time() + seconds)
-        self._spread_until = self._paused_until + SPREAD_S
+        until = self._loop.time() + seconds
+        self._held_until = max(self._held_until, until + self._apart_s())
+        self._spread_until = max(self._spread_until, until + SPREAD_S)
 
     async def sleep(self, seconds: float) -> None:
         """Wait; raises Closed as soon as the run is ending."""
@@ -159,86 +176,82 @@ class Turnstile:
         """Turn away everybody who waits, and who comes."""
         self.gate.close()
 
-    def _nothing_binds(self) -> bool:
-        now, gate = self._loop.time(), self.gate
-        return (
-            self.in_flight < self.ceiling.limit
-            and gate.in_flight < gate.places
-            and gate.pace is None
-            and not (self.budgets and self.budgets.any)
-            and self.pace.wait_s(now) <= 0
-            and now >= self._spread_until
-            and not self.breaker.is_open
-            and not gate.closed
-        )
+    def let_in(self, now: float) -> float:
+        """Let those at the head of the line pass, one if others wait as well; says when to look again, or `_AGAIN`."""
+        line, lines = self._line, self.gate.lines
+        while line:
+            place, turn = line[0]
+            if not turn.cancelled():
+                obstacle = self._obstacle(place, now)
+                if obstacle:
+                    self.reason, at = obstacle
+                    return at
+                self._pass(place, now)
+                turn.set_result(None)
+            line.popleft()
+            if len(lines) > 1:
+                break
+        del lines[self]
+        if line:
+            lines[self] = None
+        else:
+            self.reason = ""
+        return _AGAIN
 
-    def _admit(self, reserved: Reserved | None) -> Reserved | None:
-        now = self._loop.time()
+    def dismiss(self) -> None:
+        """Wake everybody in the line, to find that the gate is closed."""
+        for _, turn in self._line:
+            if not turn.done():
+                turn.set_result(None)
+        self._line.clear()
+
+    def _pass(self, place: Place, now: float) -> None:
+        if self.gate.requests:
+            self.gate.requests.take(1.0, now)
+        if place.reserved:
+            place.reserved.take(now)
         self.pace.took(now)
-        if reserved:
-            reserved.sent(now)
+        place.probe = self.breaker.sent()
+        if now < self._spread_until:
+            self._held_until = now + self._apart_s()
         self.in_flight += 1
         self.gate.in_flight += 1
-        return reserved
+        place.passed = True
 
-    async def _wait_at_the_head(self, request: Request | None) -> Reserved | None:
-        head = _Head(self.budgets.reservation(request) if self.budgets and request else None)
-        try:
-            while not self.gate.closed:
-                now = self._loop.time()
-                obstacle = self._before_a_place(now, head) or self._before_sending(now, head)
-                if obstacle is None:
-                    return self._admit(head.reserved)
-                self.reason, waiting = obstacle
-                await waiting
-            raise Closed
-        except BaseException:
-            if head.reserved:
-                head.reserved.settle(None, charged=False)
-            raise
+    def _withdraw(self, place: Place) -> None:
+        """Whoever had passed gives back what he has; who had not may have been in others' way."""
+        if place.passed:
+            self.breaker.returned(probe=place.probe)
+            if place.reserved:
+                place.reserved.settle(None, charged=False)
+            self.leave()
+        else:
+            self.gate.pump()
 
-    def _before_a_place(self, now: float, head: _Head) -> Obstacle | None:
-        """What keeps everybody back: a pause, an outage, no free place."""
-        if now < self._paused_until:
-            head.spread = head.paced = False
-            return "pause", self.gate.sleep(self._paused_until - now)
-        probe_s = self.breaker.wait_s(now)
-        if probe_s is None:
-            return "outage", self.gate.change()
-        if probe_s > 0:
-            return "outage", self.gate.sleep(probe_s)
-        if self.in_flight >= self.ceiling.limit or self.gate.in_flight >= self.gate.places:
-            return "ceiling" if self.ceiling.below_maximum else "concurrency", self.gate.change()
-        return None
+    def _obstacle(self, place: Place, now: float) -> tuple[str, float] | None:
+        """What keeps a request back, and when to look again; never, where only one that leaves can change it."""
+        gate = self.gate
+        if now < self._held_until:
+            return "pause", self._held_until
+        if (at := self.breaker.probe_at) > now:
+            return "outage", at
+        if self.in_flight >= self.ceiling.limit or gate.in_flight >= gate.places:
+            return "ceiling" if self.ceiling.below_maximum else "concurrency", math.inf
+        if gate.requests and (at := gate.requests.free_at(1.0, now)) > now:
+            return "requests", at
+        if self.budgets and place.request:
+            place.reserved = place.reserved or self.budgets.reservation(place.request)
+            if place.reserved and (short := place.reserved.short(now)):
+                return short
+        return ("pace", self.pace.next_at) if self.pace.next_at > now else None
 
-    def _before_sending(self, now: float, head: _Head) -> Obstacle | None:
-        """What the head of the line still needs: its turn after a pause, its share of the limits."""
-        if now < self._spread_until and not head.spread and not self.pace.cuts:
-            head.spread = True
-            return "pause", self.gate.sleep(random.uniform(0, 2 * SPREAD_S / self.ceiling.limit))
-        if self.gate.pace and not head.paced:
-            free = self.gate.pace.has_capacity()
-            if not free and self.gate.nap_s:
-                return "requests", self.gate.sleep(self.gate.nap_s)
-            head.paced = True
-            acquired = self.gate.pace.acquire()
-            return "requests", acquired if free else self.gate.unless_closed(acquired)
-        if head.reserved and (name := head.reserved.missing()):
-            return name, self.gate.unless_closed(head.reserved.reserve(name))
-        wait_s = self.pace.wait_s(now)
-        return ("pace", self.gate.sleep(wait_s)) if wait_s > 0 else None
+    def _apart_s(self) -> float:
+        """How far from each other requests go out after a pause."""
+        return 0.0 if self.pace.cuts else random.uniform(0, 2 * SPREAD_S / self.ceiling.limit)
 
 
-class _Head:
-    """What the one at the head of a line has behind him."""
-
-    def __init__(self, reserved: Reserved | None) -> None:
-        self.reserved = reserved
-        self.spread = self.paced = False
-
-
-def _bucket(per_minute: float) -> AsyncLimiter:
-    """A leaky bucket of which no 60 s, the first ones included, hold more than `per_minute` requests.
+def _bucket(per_minute: float) -> Bucket:
+    """A bucket of which no 60 s, the first ones included, hold more than `per_minute` requests.
 
     A bucket of size b lets b through at once, so b - 1 of each minute's requests are kept back for that. Below one a
     minute there is one in each `60 / per_minute` seconds.
@@ -246,4 +259,4 @@ def _bucket(per_minute: float) -> AsyncLimiter:
     whole = math.floor(per_minute) if per_minute >= 1 else per_minute
     burst = max(1, int(whole / 60 * BURST_S))
     per_second = (whole - (burst - 1)) / 60 * _PACE_MARGIN
-    return AsyncLimiter(burst, burst / per_second)
+    return Bucket(per_second, burst)

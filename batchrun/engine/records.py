@@ -21,7 +21,7 @@ MOST_LOGGED_ATTEMPTS = 50
 MESSAGE_CHARS = 1000
 RESPONSE_HEAD_CHARS = 2048
 _NO_USAGE = Usage()
-_NOT_COLUMNS = {"usage", "usage_estimated", "response", "hints"}
+_NOT_COLUMNS = {"usage", "usage_estimated", "mended", "response", "hints"}
 _ANSWERED = [name for name in Completion.__struct_fields__ if name not in _NOT_COLUMNS]
 
 

@@ -59,7 +59,7 @@ class Tokens:
 
     def need(self, request: Request) -> Need:
         """What a request will take; its answer at most as much as its own limit allows."""
-        prompt_tokens = _chars(request) / self._chars_per_token.value
+        prompt_tokens = prompt_chars(request) / self._chars_per_token.value
         most = most_generated(request)
         mean = self._generated.get(most)
         generated = mean.value if mean else float(_FIRST_GENERATED)
@@ -72,7 +72,7 @@ class Tokens:
     def learn(self, request: Request, usage: Usage) -> None:
         """Take in what one request really took."""
         if usage.prompt_tokens:
-            self._chars_per_token.add(_chars(request) / usage.prompt_tokens)
+            self._chars_per_token.add(prompt_chars(request) / usage.prompt_tokens)
             self._uncached_share.add(1 - (usage.cached_tokens or 0) / usage.prompt_tokens)
         if usage.completion_tokens is not None:
             most = most_generated(request)
@@ -101,7 +101,7 @@ def most_generated(request: Request) -> int | None:
     return None if most is None else int(most * max(1.0, limits.n or 1.0))
 
 
-def _chars(request: Request) -> int:
+def prompt_chars(request: Request) -> int:
     """The length of what is sent, without images: their letters are no tokens."""
     body = request.body
     return len(_IMAGES.sub(b"", body)) if b";base64," in body else len(body)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is about to be done: `open_rows` of `rows` are sent, at most `concurrency` at a time.
 
-    `exposed` are rows that an earlier start sent and did not keep, so that they may be paid for twice; `notes` are what
-    the user should know of his limits.
+    `exposed` are rows that an earlier start sent and did not keep, so that they may be paid for twice: at most
+    `exposed_nano_usd` is the price of that, None if it is not known. Of `budget_usd` earlier starts have spent
+    `spent_nano_usd` at most. `notes` are what the user should know of his limits.
     """
 
     folder: str
@@ -26,6 +27,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     flush_s: float
     simulated: bool
     exposed: list[int]
+    exposed_nano_usd: int | None = None
+    budget_usd: float | None = None
+    spent_nano_usd: int = 0
     notes: list[str] = []
 
 

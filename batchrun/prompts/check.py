@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from batchrun.errors import PromptError
 from batchrun.types import Prompt, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from batchrun.prompts import Prompts
     from batchrun.prompts.render import Renderer
 
@@ -41,8 +44,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     first: Request | None
 
 
-def check(prompts: Prompts, renderer: Renderer) -> Checked:
-    """Read and render every row, without keeping it.
+def check(prompts: Prompts, renderer: Renderer, each: Callable[[Request | None], None] | None = None) -> Checked:
+    """Read and render every row, without keeping it; `each` is told every request, None for a row without one.
 
     Raises:
         PromptError: there is no row, an id is there twice, or a file cannot be read to its end. A single bad row does
@@ -64,12 +67,16 @@ def check(prompts: Prompts, renderer: Renderer) -> Checked:
             digest.update(b"!%d " % (len(id_hashes) - 1))
             if len(problems) < _PROBLEMS_KEPT:
                 problems.append(error.with_traceback(None))  # its frames would keep the row
+            if each:
+                each(None)
             continue
         # the length says where the id ends and the key, always of 32 characters, begins
         digest.update(f"{len(request.custom_id)}:{request.custom_id}{request.request_key}".encode())
         models[request.model] += 1
         forms[renderer.form(prompt)] += 1
         first = first or request
+        if each:
+            each(request)
     rows = len(id_hashes)
     if not rows:
         files = ", ".join(prompts.files)
@@ -84,6 +91,16 @@ def check(prompts: Prompts, renderer: Renderer) -> Checked:
         forms=dict(forms),
         first=first,
     )
+
+
+def keys_of(prompts: Prompts, renderer: Renderer) -> Iterator[tuple[int, str, str | None]]:
+    """Every row's index, id and request key (None: it cannot be sent), in order."""
+    for index, prompt in enumerate(prompts.read()):
+        request_key = None
+        if not isinstance(prompt, PromptError):
+            with suppress(PromptError):
+                request_key = renderer.render(prompt).request_key
+        yield index, _custom_id(prompt), request_key
 
 
 def refuse_invalid(checked: Checked) -> None:

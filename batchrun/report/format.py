@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Figure(NamedTuple):
+    """A number, ready to read, and what it is."""
+
+    value: str
+    meaning: str
 
 
 def number(value: int) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchrun.report.format import percent
-from batchrun.report.outline import Figure
+from batchrun.report.format import Figure, percent
 
 if TYPE_CHECKING:
     from batchrun.report.summary import Report

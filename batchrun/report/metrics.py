@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from batchrun.report.bills import RunningBill, paid_prices
+from batchrun.report.costs import cost_of, tokens_of
 from batchrun.report.summary import (
     Answers,
     Client,
-    Cost,
     Distribution,
     Latency,
-    ModelCost,
     Report,
     Retries,
     Rows,
     RunFacts,
     Session,
     Throughput,
-    Tokens,
 )
 from batchrun.report.tally import AnswerCounts, ErrorCounts, Tally
 
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batchrun.pricing import PriceBook
-    from batchrun.report.tally import Floats
+    from batchrun.report.bills import OtherPrices
+    from batchrun.report.columns import Floats
 
 __all__ = ["FAILURE_COLUMNS", "RESULT_COLUMNS", "Report", "RunFacts", "Session", "summarise"]
 
@@ -46,6 +46,7 @@ _SHARED = (
     "usage_source",
     "cost_usd",
     "attempts",
+    "attempt_log",
     "turn_log",
     "started_at",
     "finished_at",
@@ -64,6 +65,7 @@ def summarise(
     facts: RunFacts,
     *,
     prices: PriceBook | None = None,
+    what_if: OtherPrices | None = None,
 ) -> Report:
     """Add up a run.
 
@@ -71,24 +73,32 @@ def summarise(
         results: batches with (some of) RESULT_COLUMNS, in any order.
         failures: batches with (some of) FAILURE_COLUMNS.
         facts: what the records do not say.
-        prices: the run's price table, if the report is to say what caching saved.
+        prices: the run's price table, if the report is to say what caching saved, and what the last session cost.
+        what_if: other prices, if the report is to say what the same tokens cost under them.
     """
     sessions = sorted(facts.sessions, key=lambda session: session.started_at)
     starts = [session.started_at for session in sessions]
     good = Tally(metrics=LATENCIES, session_starts=starts)
     bad = Tally(metrics=("latency_s",), session_starts=starts, failures=True)
     answers, errors = AnswerCounts(), ErrorCounts()
+    last = RunningBill(paid_prices(prices), since=starts[-1]) if prices and len(starts) > 1 else None
+    other = RunningBill(what_if.prices_for) if what_if else None
+    bills = [bill for bill in (last, other) if bill]
     for batch in results:
         good.add(batch)
         answers.add(batch)
+        for bill in bills:
+            bill.add(batch)
     for batch in failures:
         bad.add(batch)
         errors.add(batch)
-    tokens = _tokens(good, bad)
+        for bill in bills:
+            bill.add(batch, failures=True)
+    tokens = tokens_of(good, bad)
     began = [at for at in (good.first_started_at, bad.first_started_at) if at is not None]
     ends = np.maximum(good.session_ends, bad.session_ends)
-    last = int(ends.max())
-    last_finished_at = last if last > np.iinfo(np.int64).min else None
+    last_end = int(ends.max())
+    last_finished_at = last_end if last_end > np.iinfo(np.int64).min else None
     active_s = _active_s(sessions, ends, min(began, default=None), last_finished_at)
     return Report(
         run=msgspec.structs.replace(facts, sessions=sessions),
@@ -97,7 +107,9 @@ def summarise(
         rows=_rows(good.rows, bad.rows, facts.rows),
         failures=errors.groups(),
         tokens=tokens,
-        cost=_cost(good, bad, prices),
+        cost=cost_of(good, bad, prices),
+        last_session=last.bill() if last else None,
+        what_if=other.what_if(what_if.name) if other and what_if else None,
         latency=Latency(
             **{name: _distribution(good.seconds(name)) for name in LATENCIES},
             failures_latency_s=_distribution(bad.seconds("latency_s")),
@@ -113,6 +125,7 @@ def summarise(
             finish_reasons=dict(answers.reasons.most_common()),
             truncated=answers.reasons["length"],
             reasoning_overflow=answers.overflow + errors.overflow,
+            mended=_sum_of_known([session.mended for session in sessions]),
         ),
         limited=_limited(sessions),
         client=_client(sessions),
@@ -122,76 +135,6 @@ def summarise(
 def _rows(succeeded: int, failed: int, total: int | None) -> Rows:
     missing = None if total is None else max(total - succeeded - failed, 0)
     return Rows(total=total, succeeded=succeeded, failed=failed, missing=missing)
-
-
-def _tokens(good: Tally, bad: Tally) -> Tokens:
-    def both(name: str) -> int:
-        return good.total(name) + bad.total(name)
-
-    return Tokens(
-        prompt_tokens=both("prompt_tokens"),
-        cached_tokens=both("cached_tokens"),
-        completion_tokens=both("completion_tokens"),
-        reasoning_tokens=both("reasoning_tokens"),
-        total_tokens=both("total_tokens"),
-        rows_without_usage=both("without_usage"),
-        rows_with_estimated_usage=both("estimated"),
-    )
-
-
-def _cost(good: Tally, bad: Tally, prices: PriceBook | None) -> Cost:
-    by_model = _cost_by_model(good, bad)
-    known = good.total("priced") + bad.total("priced")
-    unpriced = good.total("unpriced") + bad.total("unpriced")
-    without_usage = good.total("without_usage") + bad.total("without_usage")
-    nano_usd = good.total("nano_usd") + bad.total("nano_usd")
-    successes = good.total("priced")
-    nothing_known = not known and bool(unpriced or without_usage)
-    return Cost(
-        cost_usd=None if nothing_known else nano_usd / 1e9,
-        cost_partial=bool(unpriced or without_usage),
-        failures_cost_usd=None if bad.total("unpriced") and not bad.total("priced") else bad.total("nano_usd") / 1e9,
-        mean_usd_per_row=nano_usd / successes / 1e9 if successes else None,
-        usd_per_1000_rows=nano_usd / successes / 1e6 if successes else None,
-        saved_by_caching_usd=_saved_by_caching_usd(good, bad, prices) if prices else None,
-        unpriced_rows=unpriced,
-        unpriced_models=[row.model for row in by_model if row.unpriced_rows],
-        by_model=by_model,
-    )
-
-
-def _by_model(good: Tally, bad: Tally, name: str) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for tally in (good, bad):
-        for model, slot in tally.models.slots.items():
-            sums[model] += tally.sums[name][slot]
-    return sums
-
-
-def _cost_by_model(good: Tally, bad: Tally) -> list[ModelCost]:
-    names = ("rows", "unpriced", "priced", "prompt_tokens", "completion_tokens", "nano_usd")
-    sums = {name: _by_model(good, bad, name) for name in names}
-    return [
-        ModelCost(
-            model=model,
-            rows=rows,
-            unpriced_rows=sums["unpriced"][model],
-            prompt_tokens=sums["prompt_tokens"][model],
-            completion_tokens=sums["completion_tokens"][model],
-            cost_usd=sums["nano_usd"][model] / 1e9 if sums["priced"][model] else None,
-        )
-        for model, rows in sorted(sums["rows"].items(), key=lambda item: (-sums["nano_usd"][item[0]], item[0]))
-    ]
-
-
-def _saved_by_caching_usd(good: Tally, bad: Tally, prices: PriceBook) -> float:
-    pico_usd = 0
-    for model, cached in _by_model(good, bad, "cached_prompt_tokens").items():
-        price = prices.price_for(model)
-        if price is not None:
-            pico_input, pico_cached, _ = price.pico_usd_per_token
-            pico_usd += cached * (pico_input - pico_cached)
-    return pico_usd / 1e12
 
 
 def _distribution(seconds: Floats) -> Distribution | None:

@@ -5,22 +5,16 @@ Strings may hold text from outside as it came; a writer makes it safe.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from batchrun.report.format import dollars, duration, number, percent, period, rate, rows
+from batchrun.report import money
+from batchrun.report.format import Figure, dollars, duration, number, percent, period, rate, rows
 
 if TYPE_CHECKING:
-    from batchrun.report.summary import Cost, Distribution, FailureGroup, Report
+    from batchrun.report.summary import Distribution, FailureGroup, Report
 
 SETTLED = (0, 3)
 MOST_LISTED = 5
-
-
-class Figure(NamedTuple):
-    """A number, ready to read, and what it is."""
-
-    value: str
-    meaning: str
 
 
 def headline(report: Report) -> str:
@@ -43,9 +37,7 @@ def price_and_time(report: Report) -> str | None:
     """What it took, in a sentence."""
     if report.run.simulated:
         return "Simulated: no model answered, and nothing was paid."
-    spent = []
-    if report.cost.cost_usd:
-        spent.append(f"cost {'at least ' if report.cost.cost_partial else ''}{dollars(report.cost.cost_usd)}")
+    spent = [f"cost {money.span(report.cost)}"] if report.cost.cost_usd else []
     if report.throughput.active_s:
         spent.append(f"took {duration(report.throughput.active_s)}")
     return f"It {' and '.join(spent)}." if spent else None
@@ -86,8 +78,10 @@ def figures(report: Report) -> list[tuple[str, list[Figure]]]:
     """The sections that are a number and a meaning a line."""
     sections = [
         ("Rows", _rows(report)),
-        ("Tokens", _tokens(report)),
-        ("Cost", _cost(report)),
+        ("Tokens", money.tokens(report)),
+        ("Cost", money.cost(report)),
+        ("Session", money.last_session(report)),
+        ("What if", money.what_if(report)),
         ("Speed", _speed(report)),
         ("Retries", _retries(report)),
         ("Answers", _answers(report)),
@@ -120,16 +114,14 @@ def latencies(report: Report) -> list[tuple[str, Distribution]]:
 
 def notes(report: Report) -> list[str]:
     """What a reader must know to trust the numbers, or could do about them."""
-    cost, tokens, answers, client = report.cost, report.tokens, report.answers, report.client
+    tokens, answers, client = report.tokens, report.answers, report.client
     said = []
     if report.rows.missing:
         said.append(f"{rows(report.rows.missing)} still to do: the same command again goes on.")
-    if cost.unpriced_models:
-        named = ", ".join(cost.unpriced_models[:MOST_LISTED])
-        more = ", ..." if len(cost.unpriced_models) > MOST_LISTED else ""
-        said.append(f"Unpriced: {named}{more}. Put a price into a file and name it as `prices`.")
-    if tokens.rows_without_usage:
-        said.append(f"{rows(tokens.rows_without_usage)} came without usage: tokens and cost are partial.")
+    if report.run.replaced_rows:
+        spent = f", which cost {dollars(report.run.replaced_cost_usd)}" if report.run.replaced_cost_usd else ""
+        said.append(f"Not counted: {rows(report.run.replaced_rows)} of an earlier input{spent}, kept in _replaced/.")
+    said += money.notes(report)
     if tokens.rows_with_estimated_usage:
         said.append(f"Usage is estimated for {rows(tokens.rows_with_estimated_usage)}.")
     if answers.truncated:
@@ -154,56 +146,6 @@ def _rows(report: Report) -> list[Figure]:
     if len(lines) > 1 or count.total is None:
         lines.append(Figure(number(total), "so far" if count.total is None else "in all"))
     return lines if total else []
-
-
-def _tokens(report: Report) -> list[Figure]:
-    tokens = report.tokens
-    if not tokens.total_tokens:
-        return []
-    cached = f", {percent(tokens.cached_tokens, tokens.prompt_tokens)} of them cached" if tokens.cached_tokens else ""
-    reasoning = percent(tokens.reasoning_tokens, tokens.completion_tokens)
-    thought = f", {reasoning} of them reasoning" if tokens.reasoning_tokens else ""
-    return [
-        Figure(number(tokens.prompt_tokens), f"prompt{cached}"),
-        Figure(number(tokens.completion_tokens), f"completion{thought}"),
-        Figure(number(tokens.total_tokens), "in all"),
-    ]
-
-
-def _cost(report: Report) -> list[Figure]:
-    cost = report.cost
-    if not report.rows.succeeded and not report.rows.failed:
-        return []
-    if cost.cost_usd is None:
-        return [Figure("unpriced" if cost.unpriced_rows else "unknown", "no row has a known cost")]
-    if not report.tokens.total_tokens and not cost.cost_usd:
-        return [Figure("-", "no charge is known of")]
-    gaps = []
-    if cost.unpriced_rows:
-        gaps.append(f"{rows(cost.unpriced_rows)} unpriced")
-    if report.tokens.rows_without_usage:
-        gaps.append(f"{rows(report.tokens.rows_without_usage)} without usage")
-    total = Figure(dollars(cost.cost_usd), f"partial: {', '.join(gaps)}" if cost.cost_partial else "in all")
-    return [total, *_cost_details(cost)]
-
-
-def _cost_details(cost: Cost) -> list[Figure]:
-    lines = []
-    if len(cost.by_model) > 1:
-        lines += [_of_model(row.cost_usd, row.rows, row.model) for row in cost.by_model[:MOST_LISTED]]
-    if len(cost.by_model) > MOST_LISTED:
-        lines.append(Figure("...", f"and {number(len(cost.by_model) - MOST_LISTED)} more models"))
-    if cost.usd_per_1000_rows is not None:
-        lines.append(Figure(dollars(cost.usd_per_1000_rows), "per 1,000 rows"))
-    if cost.failures_cost_usd:
-        lines.append(Figure(dollars(cost.failures_cost_usd), "of it for failures"))
-    if cost.saved_by_caching_usd:
-        lines.append(Figure(dollars(cost.saved_by_caching_usd), "saved by caching"))
-    return lines
-
-
-def _of_model(usd: float | None, count: int, model: str) -> Figure:
-    return Figure("unpriced" if usd is None else dollars(usd), f"{rows(count)} of {model}")
 
 
 def _speed(report: Report) -> list[Figure]:
@@ -235,7 +177,9 @@ def _retries(report: Report) -> list[Figure]:
 
 
 def _answers(report: Report) -> list[Figure]:
-    reasons = report.answers.finish_reasons
-    if set(reasons) <= {"stop"}:
-        return []
-    return [Figure(number(count), f"finish_reason {name}") for name, count in list(reasons.items())[:MOST_LISTED]]
+    reasons, mended = report.answers.finish_reasons, report.answers.mended
+    told = {} if set(reasons) <= {"stop"} else reasons
+    lines = [Figure(number(count), f"finish_reason {name}") for name, count in list(told.items())[:MOST_LISTED]]
+    if mended:
+        lines.append(Figure(number(mended), "held what no column can: replaced there, kept in `response`"))
+    return lines

@@ -25,6 +25,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     requests: int | None = None
     free_retries: int | None = None
     throttled: int | None = None
+    mended: int | None = None
     limited_s: dict[str, float] = {}
     ceilings: list[tuple[float, int]] = []
     loop_lag_p99_s: float | None = None
@@ -35,7 +36,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a report needs to know that is not in the records; `rows` counts the input's.
 
-    `concurrency` is how many requests the user allowed to be in flight, in the last session.
+    `concurrency` is how many requests the user allowed to be in flight, in the last session. `replaced_rows` were
+    answered for an earlier input and are in no other figure; they cost `replaced_cost_usd`.
     """
 
     name: str
@@ -47,6 +49,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     price_date: str | None = None
     price_source: str | None = None
     sessions: list[Session] = []
+    replaced_rows: int = 0
+    replaced_cost_usd: float = 0.0
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,13 +79,19 @@ class FailureGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over results and failures. Prompt tokens include cached ones, completion tokens include reasoning."""
+    """Sums over results and failures. Prompt tokens include cached ones, completion tokens include reasoning.
+
+    `cached_share` (0 to 1) is of the prompt tokens of rows that say how many were cached, None if none does.
+    `retried_tokens`, prompt and completion, were charged for answers that were tried again; no other figure has them.
+    """
 
     prompt_tokens: int
     cached_tokens: int
+    cached_share: float | None
     completion_tokens: int
     reasoning_tokens: int
     total_tokens: int
+    retried_tokens: int
     rows_without_usage: int
     rows_with_estimated_usage: int
 
@@ -100,12 +110,16 @@ class ModelCost(msgspec.Struct, frozen=True, kw_only=True):
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """Exact sums of the rows' costs, failures included.
 
-    `cost_partial`: rows are missing in it, because their model has no price or the endpoint stated no usage. The two
+    `cost_partial`: something is missing in it, because a model has no price or the endpoint stated no usage: of a row,
+    or of `unsettled_attempts`, which timed out or broke off before another one and may be charged. `cost_high_usd` is
+    what it came to if none of that cost more than the dearest row of its model; None where that is not known. The two
     means are over the successes whose cost is known, and carry the failures' cost too.
     """
 
     cost_usd: float | None
+    cost_high_usd: float | None
     cost_partial: bool
+    unsettled_attempts: int
     failures_cost_usd: float | None
     mean_usd_per_row: float | None
     usd_per_1000_rows: float | None
@@ -113,6 +127,35 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     unpriced_rows: int
     unpriced_models: list[str]
     by_model: list[ModelCost]
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """What some attempts were charged for, those that were tried again included; `rows` were settled by them.
+
+    `cost_partial`: the answers of `rows_without_usage` are not in it, nor those of `unpriced_rows`.
+    """
+
+    rows: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    cost_partial: bool
+    rows_without_usage: int
+    unpriced_rows: int
+    unpriced_models: list[str]
+
+
+class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
+    """The bill of the same tokens under other prices.
+
+    `difference_usd` is how much more that is than `compared_usd`, which the rows cost that have a price in both.
+    """
+
+    prices: str
+    bill: Bill
+    compared_usd: float
+    difference_usd: float
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,11 +208,16 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """How answers ended. `reasoning_overflow`: cut off with every completion token spent on reasoning."""
+    """How answers ended.
+
+    `reasoning_overflow`: cut off with every completion token spent on reasoning. `mended`: held what no column can,
+    and have U+FFFD or null there; None where no session counted them.
+    """
 
     finish_reasons: dict[str, int]
     truncated: int
     reasoning_overflow: int
+    mended: int | None = None
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +229,10 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to. `limited` has what bound it, the largest first, as shares (0 to 1) of the time measured."""
+    """What a run came to. `limited` has what bound it, the largest first, as shares (0 to 1) of the time measured.
+
+    `last_session` is the part of the whole that was charged since the last of several sessions began.
+    """
 
     summary_version: int = SUMMARY_VERSION
     run: RunFacts
@@ -191,6 +242,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     failures: list[FailureGroup]
     tokens: Tokens
     cost: Cost
+    last_session: Bill | None = None
+    what_if: WhatIf | None = None
     latency: Latency
     throughput: Throughput
     retries: Retries

@@ -12,25 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchrun.report.charges import retried, unsettled_attempts
+from batchrun.report.columns import UNKNOWN, equals, floats, has_usage, ints, lacks_usage, models, nano_usd, texts
 from batchrun.report.summary import FailureExample, FailureGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    Ints = NDArray[np.int64]
-    Floats = NDArray[np.float64]
-    Flags = NDArray[np.bool_]
+    from batchrun.report.columns import Flags, Floats, Ints
 
 MAX_NAMES = 100
 EXAMPLES = 3
 TEXT_CHARS = 200
 OTHER = "(other)"
-UNKNOWN = "(unknown)"
-NANO = 1e9
-MOST_NANO_USD = float(2**53)
-"""Nine million dollars a row: the last whole nano-dollar that a float64 holds."""
 
 
 class ExactSums:
@@ -79,6 +73,7 @@ class Tally:
         self.rows = 0
         self.models = Names()
         self.sums: dict[str, ExactSums] = {}
+        self.dearest = np.zeros(MAX_NAMES + 1, np.int64)
         self.first_started_at: int | None = None
         self.session_ends = np.full(len(session_starts) + 1, np.iinfo(np.int64).min, np.int64)
         self._session_starts = np.array(session_starts, np.int64)
@@ -90,12 +85,10 @@ class Tally:
         if not batch.num_rows:
             return
         self.rows += batch.num_rows
-        model = pc.coalesce(
-            texts(batch, "requested_model"), texts(batch, "model"), pa.scalar(UNKNOWN, pa.large_string())
-        )
-        slots = self.models.slots_of(model)
+        slots = self.models.slots_of(models(batch))
         self._add("rows", slots, np.ones(batch.num_rows, np.int64))
         self._add_usage(batch, slots)
+        self._add_cost(batch, slots)
         self._add_attempts(batch, slots)
         self._add_times(batch)
         for name, kept in self._seconds.items():
@@ -124,13 +117,14 @@ class Tally:
         self._add("retried", slots, attempts > (answered + 1 if self._failures else answered))
 
     def _add_usage(self, batch: pa.RecordBatch, slots: Ints) -> None:
-        prompt, has_prompt = ints(batch, "prompt_tokens")
-        completion, has_completion = ints(batch, "completion_tokens")
-        cached, _ = ints(batch, "cached_tokens")
+        prompt, _ = ints(batch, "prompt_tokens")
+        completion, _ = ints(batch, "completion_tokens")
+        cached, has_cached = ints(batch, "cached_tokens")
         reasoning, _ = ints(batch, "reasoning_tokens")
         total, has_total = ints(batch, "total_tokens")
         for name, values in (
             ("prompt_tokens", prompt),
+            ("prompt_tokens_of_known_caching", np.where(has_cached, prompt, 0)),
             ("cached_tokens", cached),
             ("cached_prompt_tokens", np.minimum(cached, prompt)),
             ("completion_tokens", completion),
@@ -138,19 +132,21 @@ class Tally:
             ("total_tokens", total),
             ("total_tokens", np.where(has_total, 0, prompt)),
             ("total_tokens", np.where(has_total, 0, completion)),
+            ("without_usage", lacks_usage(batch, failures=self._failures)),
+            ("estimated", equals(texts(batch, "usage_source"), "estimated")),
         ):
             self._add(name, slots, values)
-        has_usage = has_prompt | has_completion
-        source = texts(batch, "usage_source")
-        # a failure without usage was not answered, unless the store says that an answer kept it from us
-        self._add("without_usage", slots, ~has_usage & equals(source, "missing") if self._failures else ~has_usage)
-        self._add("estimated", slots, equals(source, "estimated"))
-        usd = floats(batch, "cost_usd")
-        priced = np.isfinite(usd)
-        nano_usd = np.rint(np.clip(np.where(priced, usd, 0) * NANO, -MOST_NANO_USD, MOST_NANO_USD)).astype(np.int64)
-        self._add("nano_usd", slots, nano_usd)
+        again = retried(batch)
+        self._add("retried_tokens", slots[again.row], again.prompt_tokens)
+        self._add("retried_tokens", slots[again.row], again.completion_tokens)
+
+    def _add_cost(self, batch: pa.RecordBatch, slots: Ints) -> None:
+        nano, priced = nano_usd(batch)
+        self._add("nano_usd", slots, nano)
         self._add("priced", slots, priced)
-        self._add("unpriced", slots, ~priced & has_usage)
+        self._add("unpriced", slots, ~priced & has_usage(batch))
+        self._add("unsettled", slots, unsettled_attempts(batch))
+        np.maximum.at(self.dearest, slots[priced], nano[priced])
 
     def _add_times(self, batch: pa.RecordBatch) -> None:
         started, known = ints(batch, "started_at")
@@ -223,39 +219,3 @@ def _all_reasoning(batch: pa.RecordBatch) -> Flags:
     reasoning, _ = ints(batch, "reasoning_tokens")
     spent: Flags = (completion > 0) & (reasoning >= completion)
     return spent
-
-
-def ints(batch: pa.RecordBatch, name: str) -> tuple[Ints, Flags]:
-    """A column as int64 (times in microseconds) with 0 for null, and which rows are not null."""
-    column = _column(batch, name)
-    if column is None:
-        return np.zeros(batch.num_rows, np.int64), np.zeros(batch.num_rows, np.bool_)
-    known: Flags = column.is_valid().to_numpy(zero_copy_only=False)
-    values: Ints = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    return values, known
-
-
-def floats(batch: pa.RecordBatch, name: str) -> Floats:
-    """A column as float64, NaN for null."""
-    column = _column(batch, name)
-    if column is None:
-        return np.full(batch.num_rows, np.nan)
-    values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return values
-
-
-def texts(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """A text column as large_string, all null if the batch does not have it."""
-    column = _column(batch, name)
-    return pa.nulls(batch.num_rows, pa.large_string()) if column is None else column.cast(pa.large_string())
-
-
-def equals(column: pa.Array, value: str) -> Flags:
-    """Which rows hold a text; null is no text."""
-    flags: Flags = pc.fill_null(pc.equal(column, value), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
-    return flags
-
-
-def _column(batch: pa.RecordBatch, name: str) -> Any:
-    position = batch.schema.get_field_index(name)
-    return None if position < 0 else batch.column(position)

@@ -11,7 +11,7 @@ from batchrun.report.limited import TITLE, advice, limits
 from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
 
 if TYPE_CHECKING:
-    from batchrun.report.outline import Figure
+    from batchrun.report.format import Figure
     from batchrun.report.summary import FailureGroup, Report
 
 LEAST_WIDTH = 40

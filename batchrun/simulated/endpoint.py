@@ -18,6 +18,7 @@ from batchrun.simulated.completions import CompletionRequest
 from batchrun.simulated.embeddings import EmbeddingRequest
 from batchrun.simulated.limits import Turnstile
 from batchrun.simulated.plain import hang_up, send_plain, vanish
+from batchrun.simulated.price_list import price_list
 from batchrun.simulated.refusals import Refusal
 from batchrun.simulated.stream import send_stream
 from batchrun.simulated.wire import Generation, parse_request
@@ -51,16 +52,13 @@ class SimulatedEndpoint:
         self._as_good_as_closed: WeakSet[asyncio.Transport] = WeakSet()
 
     async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
-        """Answer anything. GET of the ledger and of the models is not counted."""
+        """Answer anything. GET of the ledger, of the models and of their prices is not counted."""
         if http.transport in self._as_good_as_closed:
             await http.content.read()  # what is left unread would make a reset of the close
             await hang_up(http, reset=False)
             return web.Response()
-        if http.method == "GET" and http.path == "/ledger":
-            return _json(200, self._ledger.totals())
-        if http.method == "GET" and http.path.endswith("/models"):
-            models = [{"id": name, "object": "model", "created": 0, "owned_by": "fireworks"} for name in MODELS]
-            return _json(200, {"object": "list", "data": models})
+        if http.method == "GET" and (told := self._told(http)) is not None:
+            return told
         number = self._ledger.begin()
         try:
             return await self._answer(http, number)
@@ -70,9 +68,21 @@ class SimulatedEndpoint:
         finally:
             self._ledger.end()
 
+    def _told(self, http: web.BaseRequest) -> web.Response | None:
+        """The answer to a question that costs nothing, if it is one."""
+        if http.path == "/ledger":
+            return _json(200, self._ledger.totals())
+        if http.path.endswith("/serverless/models"):
+            refusal = refusals.unauthorized() if self._is_stranger(http) else None
+            return _json(refusal.status, refusal.payload) if refusal else _json(200, price_list())
+        if http.path.endswith("/models"):
+            models = [{"id": name, "object": "model", "created": 0, "owned_by": "fireworks"} for name in MODELS]
+            return _json(200, {"object": "list", "data": models})
+        return None
+
     async def _answer(self, http: web.BaseRequest, number: int) -> web.StreamResponse:
         body = await _body(http)
-        if self._authorization is not None and http.headers.get("authorization") != self._authorization:
+        if self._is_stranger(http):
             raise refusals.unauthorized()
         kind = next((kind for path, kind in PATHS.items() if http.path.endswith(path)), None)
         if kind is None:
@@ -88,6 +98,9 @@ class SimulatedEndpoint:
         answer = _emptied(self._served(request, number), fault)
         charge = partial(self._charge, number, request, body, answer)
         return await self._send(http, request, answer, fault, charge)
+
+    def _is_stranger(self, http: web.BaseRequest) -> bool:
+        return self._authorization is not None and http.headers.get("authorization") != self._authorization
 
     def _read(self, body: bytes, kind: type[AnyRequest]) -> AnyRequest:
         request = parse_request(body, kind, strict=self._scenario.strict)

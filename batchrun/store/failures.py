@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from batchrun.store.folder import part_name
-from batchrun.store.manifest import Entry
-from batchrun.store.parts import PartWriter, read_columns
-from batchrun.store.recovery import now_us
+from batchrun.store.merging import Merge
+from batchrun.store.parts import read_columns
 from batchrun.store.rows import SUCCEEDED, Rows
 from batchrun.store.schema import FAILURES
 
@@ -36,19 +34,15 @@ def latest_failures(folder: RunFolder, manifest: Manifest, rows: Rows) -> dict[s
 
 def merge_failures(recovered: Recovered, segment: int) -> None:
     """Put one part in place of the failure parts that hold rows which have succeeded, or failed again, since."""
-    folder, manifest, epoch = recovered.folder, recovered.manifest, recovered.epoch or 0
+    folder, manifest = recovered.folder, recovered.manifest
     standing = latest_failures(folder, manifest, recovered.rows)
     if all(mask.all() for mask in standing.values()):
         return
-    name = part_name(epoch, segment)
-    writer = PartWriter(folder, folder.failures, name, FAILURES)
+    merge = Merge(recovered, segment)
     for drop, mask in standing.items():
         start = 0
         for batch in read_columns(folder, manifest.parts[drop], FAILURES.names):
-            writer.add(batch.filter(pa.array(mask[start : start + batch.num_rows])).cast(FAILURES))
+            kept = batch.filter(pa.array(mask[start : start + batch.num_rows]))
+            merge.add("failures", kept.cast(FAILURES))
             start += batch.num_rows
-    merged = writer.finish()
-    drops = list(standing)
-    manifest.put(Entry(kind="merge", at=now_us(), epoch=epoch, segment=segment, parts=[merged], drops=drops))
-    for drop in drops:
-        folder.fs.unlink(folder.path / drop)
+    merge.commit("merge", list(standing))

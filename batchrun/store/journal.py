@@ -200,6 +200,7 @@ class Journal:
             self._finish_segment()
             self._open(previous_bytes=self._size)
             self._write_lines(lines)
+        self._folder.refuse_if_taken()
         self._bytes_out += sum(map(len, lines))
 
     def _write_lines(self, lines: list[bytes]) -> None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from batchrun.errors import StoreError
 from batchrun.store.failures import merge_failures
-from batchrun.store.history import History, read_histories, unfinished, with_history
+from batchrun.store.history import Histories, unfinished, with_history
 from batchrun.store.journal import Journal, Sealed, TurnLine
-from batchrun.store.manifest import Entry, Session
-from batchrun.store.recovery import Recovered, claim, now_us, recover, seal
-from batchrun.store.rows import MISSING, REFUSED, RETRYABLE
+from batchrun.store.manifest import Entry, Session, now_us
+from batchrun.store.recovery import Recovered, claim, recover, seal
+from batchrun.store.rows import MISSING, OPEN_STATES, RETRYABLE
+from batchrun.store.storable import storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,26 +26,29 @@ if TYPE_CHECKING:
     from batchrun.types import Record, Request
 
 RetryFailed = Literal["retryable", "all", "none"]
-_OPEN_STATES = {"retryable": {MISSING, RETRYABLE}, "all": {MISSING, RETRYABLE, REFUSED}, "none": {MISSING}}
 _SEALS_WAITING = 2
 _LEAST_AHEAD, _MOST_AHEAD = 32, 4096
 
 
 class Store:
-    """One epoch of a locked run folder. `recovered.rows` says what has become of each row."""
+    """One epoch of a locked run folder. `recovered.rows` says what has become of each row.
+
+    `mended` counts records that held what cannot be kept, and were kept with a replacement: see `storable`.
+    """
 
     def __init__(self, folder: RunFolder, run: RunFile, *, retry_failed: RetryFailed = "retryable") -> None:
         """Bring the folder into order; raises FolderUnusable if it is damaged. Nothing is sent before this returns."""
         self._folder, self._run_id = folder, run.run_id
         self.recovered: Recovered = recover(folder, run.run_id, run.rows)
-        self._open_states = _OPEN_STATES[retry_failed]
-        self._histories: dict[int, History] = {}
+        self._open_states = OPEN_STATES[retry_failed]
+        self._histories: Histories | None = None
         rows, manifest = self.recovered.rows, self.recovered.manifest
         if manifest.has_turns or any(rows.count(state) for state in self._open_states - {MISSING}):
-            self._histories = read_histories(folder, manifest, self.is_open)
+            self._histories = Histories(self.recovered, self._open_states)
         self._journal: Journal | None = None
         self._announced = 0
         self._ahead = _LEAST_AHEAD
+        self.mended = 0
 
     def is_open(self, index: int) -> bool:
         """Whether a row is still to be sent."""
@@ -76,22 +80,29 @@ class Store:
 
     def keep(self, record: Record) -> None:
         """Hand a record over to be committed; raises StoreError if the disk has failed."""
-        history = self._histories.pop(record.index, None) if self._histories else None
-        self.journal.keep(with_history(record, history) if history else record)
+        history = self._histories.pop(record.index) if self._histories else None
+        self._hand_over(with_history(record, history) if history else record)
 
     def keep_turn(self, record: Record) -> None:
         """Hand over what is finished of a conversation, so that a later start goes on from there; see `keep`."""
-        history = self._histories.get(record.index)
-        self.journal.keep(TurnLine(record=unfinished(with_history(record, history) if history else record)))
+        history = self._histories.get(record.index) if self._histories else None
+        self._hand_over(unfinished(with_history(record, history) if history else record), turn=True)
 
     def so_far(self, request: Request) -> Record | None:
         """What earlier starts finished of a row's conversation: its `messages` and its `turn_log`, None if nothing.
 
         What those starts took and cost is not in it: `keep` and `keep_turn` add that.
         """
-        history = self._histories.get(request.index)
+        history = self._histories.get(request.index) if self._histories else None
         found = history.so_far if history else None
         return found if found and found.request_key == request.request_key else None
+
+    def _hand_over(self, record: Record, *, turn: bool = False) -> None:
+        try:
+            self.journal.keep(TurnLine(record=record) if turn else record)
+        except (UnicodeEncodeError, OverflowError):
+            self.mended += 1
+            self.journal.keep(TurnLine(record=storable(record)) if turn else storable(record))
 
     @property
     def journal(self) -> Journal:
@@ -126,6 +137,8 @@ class Store:
             self.journal.close(seal=False)
         finally:
             self._sealer.shutdown(wait=True)
+            if self._histories:
+                self._histories.close()
 
     def close(self, session: Session, in_flight: list[int]) -> None:
         """Commit and seal everything, and say how this start ended. Blocks; raises StoreError if the disk fails."""
@@ -138,11 +151,21 @@ class Store:
         exposed = {index for index in exposed if rows[index] in {MISSING, RETRYABLE}}
         manifest.put(Entry(kind="close", at=now_us(), epoch=epoch, exposed=sorted(exposed), session=session))
 
+    def tidy(self) -> None:
+        """End a start that has nothing to send, but whose opening has put something in order."""
+        if self.recovered.epoch is None:
+            return
+        merge_failures(self.recovered, segment=1)
+        entry = Entry(kind="close", at=now_us(), epoch=self.recovered.epoch, exposed=self.recovered.exposed)
+        self.recovered.manifest.put(entry)
+
     def _finish(self, journal: Journal) -> None:
         try:
             journal.close()
         finally:
             self._sealer.shutdown(wait=True)
+            if self._histories:
+                self._histories.close()
         for future in self._seals:
             future.result()
         merge_failures(self.recovered, journal.next_segment)

@@ -9,27 +9,35 @@ it ended.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from batchrun.errors import FolderBusy, FolderUnusable
+from batchrun.store.folder import repair_command
 from batchrun.store.framing import frame, seed_of, unframe
+from batchrun.store.fs import read
 from batchrun.types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from batchrun.store.folder import RunFolder
+    from batchrun.store.folder import RunFile, RunFolder
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One sealed Parquet file; `name` is relative to the run folder. `cost_nano_usd` sums what is priced in it."""
+    """One sealed Parquet file; `name` is relative to the run folder. `cost_nano_usd` sums what is priced in it.
+
+    `checksums` are the CRC-32 of each row group, and last of the footer, with the byte where it ends: should the file
+    be damaged, they tell which of its rows are not.
+    """
 
     name: str
     bytes: int
     sha256: str
+    checksums: list[tuple[int, int]] = []
     rows: int
     index_min: int | None = None
     index_max: int | None = None
@@ -50,6 +58,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: int = 0
     free_retries: int = 0
     throttled: int = 0
+    mended: int = 0
     limited_s: dict[str, float] = {}
     ceilings: list[tuple[float, int]] = []
     loop_lag_p99_s: float | None = None
@@ -60,11 +69,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of the folder's history.
 
     `start` claims an epoch; `part` commits the parts of one journal segment, and the finished `turns` of conversations
-    that it holds no record of; `merge` puts parts in place of others; `exposed` names rows that were sent before a
-    crash and not committed; `close` says how a start ended.
+    that it holds no record of; `merge` puts parts in place of others; `input` says that from here on the rows are those
+    of another input, with its `rows` and its `fingerprint`, and puts parts in place of those whose rows have moved;
+    `exposed` names rows that were sent before a crash and not committed; `close` says how a start ended.
     """
 
-    kind: Literal["start", "part", "merge", "exposed", "close"]
+    kind: Literal["start", "part", "merge", "input", "exposed", "close"]
     at: int
     epoch: int
     segment: int | None = None
@@ -73,7 +83,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dispatched_below: int = 0
     exposed: list[int] = []
     turns: list[Record] = []
+    rows: int = 0
+    fingerprint: str = ""
     session: Session | None = None
+
+
+def now_us() -> int:
+    """The time of day in microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
 
 
 class Manifest:
@@ -106,8 +123,13 @@ class Manifest:
 
     def exposed(self) -> list[int]:
         """Rows that were last named as sent and not kept."""
-        named = (entry.exposed for entry in reversed(self.entries) if entry.kind in {"exposed", "close"})
+        named = (entry.exposed for entry in reversed(self.entries) if entry.kind in {"exposed", "close", "input"})
         return next(named, [])
+
+    def with_input(self, run: RunFile) -> RunFile:
+        """What `run.json` says, with the input as it is since the last change of it."""
+        last = next((entry for entry in reversed(self.entries) if entry.kind == "input"), None)
+        return msgspec.structs.replace(run, rows=last.rows, fingerprint=last.fingerprint) if last else run
 
     def open_epochs(self) -> set[int]:
         """Starts that did not close, and whose exposed rows have not been named since."""
@@ -144,13 +166,11 @@ class Manifest:
             self._add(self._read(number))
 
     def _read(self, number: int) -> Entry:
-        path = self._path(number)
-        line = unframe(path.read_bytes(), seed_of(self._run_id, "manifest", number))
-        if line is None:
-            raise _damaged(path, "does not match its checksum")
-        return msgspec.json.decode(line, type=Entry)
+        return read_entry(self._path(number), self._run_id, number)
 
     def _add(self, entry: Entry) -> None:
+        if entry.kind == "input":  # earlier turns are of rows that were counted in another way
+            self._with_turns.clear()
         if entry.turns:
             self._with_turns.append(len(self.entries))
             entry = msgspec.structs.replace(entry, turns=[])
@@ -166,8 +186,21 @@ class Manifest:
         return self._folder.manifest / f"{number:020d}.json"
 
 
+def read_entry(path: Path, run_id: str, number: int) -> Entry:
+    """The entry of a number; raises FolderUnusable if it is not whole or not this run's."""
+    line = unframe(read(path), seed_of(run_id, "manifest", number))
+    if line is None:
+        raise _damaged(path, "does not match its checksum")
+    try:
+        return msgspec.json.decode(line, type=Entry)
+    except msgspec.ValidationError as error:
+        raise FolderUnusable(
+            f"{path}: was written by a newer batchrun: {error}", remedy="pip install --upgrade batchrun-llm"
+        ) from error
+
+
 def _damaged(path: Path, what: str) -> FolderUnusable:
     return FolderUnusable(
         f"{path}: {what}: the folder's history is damaged, nothing was changed",
-        remedy="restore the file from a copy, or start a new folder with -o",
+        remedy=repair_command(path.parent.parent),
     )

@@ -1,22 +1,24 @@
 """Every start: from whatever is on disk to a clean folder, the state of every row, and a new epoch.
 
-The order keeps the promises. Our own unfinished files go; the manifest is replayed; every committed part is checked;
-an epoch is claimed, so that nobody else can go on from here; what old segments hold is sealed; the rows that a crash
-exposed are named; only then may the caller send anything. Each step can be stopped at any point and done again.
+The order keeps the promises. The manifest is replayed, and a merge that was cut is completed; our own unfinished files
+go; every committed part is checked; an epoch is claimed, so that nobody else can go on from here; what old segments
+hold is sealed; the rows that a crash exposed are named; only then may the caller send anything. Each step can be
+stopped at any point and done again.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from batchrun.errors import FolderUnusable, StoreError
-from batchrun.store.folder import RunFolder, segment_name, segment_numbers
-from batchrun.store.manifest import Entry, Manifest
-from batchrun.store.parts import ROW_GROUP_BYTES, check_part, read_columns, write_empty_parts, write_parts
+from batchrun.store.folder import RunFolder, repair_command, segment_name, segment_numbers
+from batchrun.store.manifest import Entry, Manifest, now_us
+from batchrun.store.merging import complete
+from batchrun.store.parts import PIECE_BYTES, check_part, read_columns, write_empty_parts, write_parts
 from batchrun.store.replay import SegmentReader
 from batchrun.store.rows import MISSING, RETRYABLE, SUCCEEDED, Rows
 
@@ -41,18 +43,15 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     exposed: list[int]
 
 
-def now_us() -> int:
-    """The time of day in microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
-
-
 def recover(folder: RunFolder, run_id: str, row_count: int) -> Recovered:
     """Bring a locked folder into order and claim the next epoch; raises FolderUnusable if it is damaged."""
-    _sweep(folder)
     manifest = Manifest(folder, run_id)
+    complete(folder, manifest)
     _refuse_strays(folder, manifest)
+    _refuse_gaps(folder, manifest)
     for part in manifest.parts.values():
         check_part(folder, part)
+    _sweep(folder)
     rows = load_rows(folder, manifest, row_count)
     recovered = Recovered(folder=folder, run_id=run_id, manifest=manifest, epoch=None, rows=rows, exposed=[])
     open_epochs = manifest.open_epochs()
@@ -63,7 +62,7 @@ def recover(folder: RunFolder, run_id: str, row_count: int) -> Recovered:
     if open_epochs:
         answered = _failed_in(folder, manifest, open_epochs)
         mark = manifest.dispatched_below(open_epochs)
-        exposed.update(set(rows.below(mark, MISSING, RETRYABLE)) - answered)
+        exposed.update(rows.below(mark, MISSING, RETRYABLE, but=answered))
         manifest.put(Entry(kind="exposed", at=now_us(), epoch=recovered.epoch or 0, exposed=sorted(exposed)))
     return msgspec.structs.replace(recovered, exposed=sorted(exposed))
 
@@ -81,7 +80,8 @@ def seal(recovered: Recovered, sealed: Sealed) -> None:
     """Turn a finished segment into committed parts, then let it go. A row that has succeeded before is left out."""
     if recovered.epoch is None:
         raise StoreError("no epoch has been claimed")
-    _commit(recovered, (recovered.epoch, sealed.segment), limit=sealed.bytes)
+    recovered.folder.refuse_if_taken()
+    absorb(recovered, (recovered.epoch, sealed.segment), limit=sealed.bytes)
 
 
 def load_rows(folder: RunFolder, manifest: Manifest, row_count: int) -> Rows:
@@ -94,7 +94,7 @@ def load_rows(folder: RunFolder, manifest: Manifest, row_count: int) -> Rows:
     for part in manifest.parts.values():
         if part.name.startswith("failures/"):
             for batch in read_columns(folder, part, ["index", "error_type"]):
-                rows.add_failures(batch.column("index"), batch.column("error_type").to_pylist(), part.name)
+                rows.add_failures(batch.column("index"), batch.column("error_type"), part.name)
     return rows
 
 
@@ -115,20 +115,24 @@ def _seal_left(recovered: Recovered) -> None:
         limit = None
         if following and following == (number[0], number[1] + 1):
             limit = _bytes_of_previous(_reader(recovered, following))
-        _commit(recovered, number, limit=limit)
+        absorb(recovered, number, limit=limit)
 
 
-def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None) -> None:
-    """Make parts of a segment's records, list them in the manifest with what else it says, unlink the segment."""
-    reader, rows = _reader(recovered, number), recovered.rows
+def absorb(recovered: Recovered, number: tuple[int, int], *, limit: int | None = None, lenient: bool = False) -> None:
+    """Make parts of a segment's records, list them in the manifest with what else it says, unlink the segment.
+
+    Raises:
+        FolderUnusable: the segment is damaged; a `lenient` reading takes what is whole in it.
+    """
+    reader, rows = _reader(recovered, number, lenient=lenient), recovered.rows
 
     def fresh() -> Iterator[list[Record]]:
-        for block in reader.blocks(ROW_GROUP_BYTES, limit=limit):
+        for block in reader.blocks(PIECE_BYTES, limit=limit):
             kept = [record for record in block if rows[record.index] != SUCCEEDED]
             done = [record.index for record in kept if record.error_type is None]
             failed = [record for record in kept if record.error_type is not None]
             rows.add_results(pa.array(done, pa.int64()), reader.path.name)
-            kinds = [str(record.error_type) for record in failed]
+            kinds = pa.array([record.error_type for record in failed], pa.string())
             rows.add_failures(pa.array([record.index for record in failed], pa.int64()), kinds, reader.path.name)
             yield kept
 
@@ -146,8 +150,9 @@ def _commit(recovered: Recovered, number: tuple[int, int], *, limit: int | None)
     recovered.folder.fs.unlink(reader.path)
 
 
-def _reader(recovered: Recovered, number: tuple[int, int]) -> SegmentReader:
-    return SegmentReader(recovered.folder.journal / segment_name(*number), recovered.run_id, *number)
+def _reader(recovered: Recovered, number: tuple[int, int], *, lenient: bool = False) -> SegmentReader:
+    path = recovered.folder.journal / segment_name(*number)
+    return SegmentReader(path, recovered.run_id, *number, lenient=lenient)
 
 
 def _bytes_of_previous(reader: SegmentReader) -> int | None:
@@ -156,20 +161,19 @@ def _bytes_of_previous(reader: SegmentReader) -> int | None:
     return reader.previous_bytes
 
 
-def _failed_in(folder: RunFolder, manifest: Manifest, epochs: set[int]) -> set[int]:
+def _failed_in(folder: RunFolder, manifest: Manifest, epochs: set[int]) -> np.ndarray:
     """Rows whose failure was kept by one of the epochs: they were answered, not in flight."""
-    failed: set[int] = set()
+    failed: list[np.ndarray] = [np.empty(0, np.int64)]
     for part in manifest.parts.values():
         numbers = segment_numbers(part.name.partition("/")[2])
         if part.name.startswith("failures/") and numbers and numbers[0] in epochs:
-            for batch in read_columns(folder, part, ["index"]):
-                failed.update(batch.column("index").to_pylist())
-    return failed
+            failed += [batch.column("index").to_numpy() for batch in read_columns(folder, part, ["index"])]
+    return np.concatenate(failed)
 
 
 def _sweep(folder: RunFolder) -> None:
-    for room in (folder.results, folder.failures, folder.report, folder.journal, folder.manifest):
-        for path in room.iterdir():
+    for room in (folder.path, *folder.rooms, *folder.replaced_rooms):
+        for path in room.iterdir() if room.exists() else ():
             if path.name.startswith(".") and path.name.endswith(".tmp"):
                 folder.fs.unlink(path)
 
@@ -186,5 +190,20 @@ def _refuse_strays(folder: RunFolder, manifest: Manifest) -> None:
             elif name not in manifest.parts and segment_numbers(path.name) not in segments:
                 raise FolderUnusable(
                     f"{path}: the manifest does not list this part; nothing was changed",
-                    remedy="move the file out of the folder if it is not a run's, then run the same command again",
+                    remedy=repair_command(folder.path),
                 )
+
+
+def _refuse_gaps(folder: RunFolder, manifest: Manifest) -> None:
+    """Every journal file has an entry that began its epoch, and all those before it are there or have been absorbed."""
+    starts = {entry.epoch for entry in manifest.entries if entry.kind == "start"}
+    left = left_segments(folder, manifest)
+    there = manifest.absorbed.union(left)
+    for epoch, segment in left:
+        path = folder.journal / segment_name(epoch, segment)
+        problem = None if epoch in starts else f"{path}: the manifest does not say that this was begun"
+        if segment > 1 and (epoch, segment - 1) not in there:
+            problem = f"{folder.journal / segment_name(epoch, segment - 1)}: is missing"
+        if problem:
+            remedy = repair_command(folder.path)
+            raise FolderUnusable(f"{problem}, committed rows may be lost; nothing was changed", remedy=remedy)

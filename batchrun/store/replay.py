@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batchrun.errors import FolderUnusable
+from batchrun.store.folder import repair_command
 from batchrun.store.framing import seed_of, unframe
+from batchrun.store.fs import reading
 from batchrun.store.journal import DispatchedLine, GroupLine, Line, TurnLine
 from batchrun.types import Record
 
@@ -15,17 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+FIRST_LINE_BYTES = 256
+"""More than the first line of a segment takes: nothing is written behind it before it is on disk."""
+
 _decode = msgspec.json.Decoder(Line).decode
 
 
 class SegmentReader:
     """Reads one segment once; what it found besides the records is in the attributes afterwards."""
 
-    def __init__(self, path: Path, run_id: str, epoch: int, segment: int) -> None:
-        self.path, self._seed = path, seed_of(run_id, epoch, segment)
+    def __init__(self, path: Path, run_id: str, epoch: int, segment: int, *, lenient: bool = False) -> None:
+        """Prepare to read `path`; `lenient` passes over damage, too, and tells of it in `damaged`."""
+        self.path, self._seed, self._lenient = path, seed_of(run_id, epoch, segment), lenient
+        self.bytes = self.lines = self._synced = 0
         self.previous_bytes: int | None = None
         self.dispatched_below = 0
-        self.broken_at: int | None = None
+        self.broken: list[int] = []
+        """Where the lines begin that are not whole."""
         self.turns: dict[int, Record] = {}
         """By row, what is finished of the conversations that have no record behind it."""
 
@@ -51,23 +59,31 @@ class SegmentReader:
                     block, size = [], 0
         if block:
             yield block
-        if limit is not None and self.broken_at is not None:
-            raise self._damage(self.broken_at)
+        self._synced = max(self._synced, limit or 0)
+        self._refuse_damage()
+
+    @property
+    def damaged(self) -> list[int]:
+        """Where the lines begin that are not whole although they were on disk."""
+        headless = self.broken[:1] == [0] and self.bytes > FIRST_LINE_BYTES
+        return [offset for offset in self.broken if headless or offset < self._synced]
 
     def _framed(self, limit: int | None) -> Iterator[bytes]:
         offset = 0
-        with self.path.open("rb", buffering=1024 * 1024) as file:
+        with reading(self.path) as file:
             for framed in file:
                 if limit is not None and offset >= limit:
                     return
                 line = unframe(framed, self._seed) if framed.endswith(b"\n") else None
                 if line is not None:
+                    self.lines += 1
                     yield line
-                elif self.broken_at is None:
-                    self.broken_at = offset
+                else:
+                    self.broken.append(offset)
                 offset += len(framed)
-        if limit is not None and offset < limit and self.broken_at is None:
-            self.broken_at = offset
+                self.bytes = offset
+        if limit is not None and offset < limit:
+            self.broken.append(offset)
 
     def _take(self, line: bytes) -> Record | None:
         content = _decode(line)
@@ -77,8 +93,8 @@ class SegmentReader:
         if isinstance(content, TurnLine):
             self.turns[content.record.index] = content.record
         elif isinstance(content, GroupLine):
-            if self.broken_at is not None and content.synced > self.broken_at:
-                raise self._damage(self.broken_at)
+            self._synced = max(self._synced, content.synced)
+            self._refuse_damage()
         elif isinstance(content, DispatchedLine):
             self.dispatched_below = max(self.dispatched_below, content.below)
         else:
@@ -86,8 +102,10 @@ class SegmentReader:
             self.dispatched_below = max(self.dispatched_below, content.dispatched_below)
         return None
 
-    def _damage(self, offset: int) -> FolderUnusable:
-        return FolderUnusable(
-            f"{self.path}: is damaged at byte {offset:,}, where committed records were; nothing was changed",
-            remedy="restore the file from a copy, or start a new folder with -o",
+    def _refuse_damage(self) -> None:
+        if self._lenient or not self.broken or not self.damaged:
+            return
+        where = f"is damaged at byte {self.damaged[0]:,}, where committed records were"
+        raise FolderUnusable(
+            f"{self.path}: {where}; they would have to be bought again", remedy=repair_command(self.path.parent.parent)
         )

@@ -5,18 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchrun.errors import FolderUnusable
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Iterable
 
 MISSING, SUCCEEDED, RETRYABLE, REFUSED = range(4)
 
-FINAL_ERRORS = frozenset(
-    {"input_invalid", "request_rejected", "context_length_exceeded", "content_filtered", "not_found"}
-)
+FINAL_ERRORS = ("input_invalid", "request_rejected", "context_length_exceeded", "content_filtered", "not_found")
 """Failures that the same request would meet again: `--retry-failed retryable` leaves them as they are."""
+
+
+OPEN_STATES = {
+    "retryable": frozenset({MISSING, RETRYABLE}),
+    "all": frozenset({MISSING, RETRYABLE, REFUSED}),
+    "none": frozenset({MISSING}),
+}
+"""By `--retry-failed`: the rows that are still to be sent."""
 
 
 class Rows:
@@ -33,21 +41,35 @@ class Rows:
         """How many rows are in a state."""
         return self.states.count(state)
 
+    def among(self, index: np.ndarray, states: Iterable[int]) -> np.ndarray:
+        """Whether each of some rows is in one of the states."""
+        found: np.ndarray = np.isin(self._view[index], list(states))
+        return found
+
+    @staticmethod
+    def state_of(error_type: str | None) -> int:
+        """The state of a row by what its record says."""
+        return SUCCEEDED if error_type is None else REFUSED if error_type in FINAL_ERRORS else RETRYABLE
+
     def add_results(self, index: pa.Array, where: str) -> None:
         """Mark rows as succeeded; a success is never taken back."""
         self._view[self._checked(index, where)] = SUCCEEDED
 
-    def add_failures(self, index: pa.Array, error_types: list[str], where: str) -> None:
+    def add_failures(self, index: pa.Array, error_types: pa.Array, where: str) -> None:
         """Mark rows as failed, unless they succeeded."""
         at = self._checked(index, where)
-        final = np.fromiter((kind in FINAL_ERRORS for kind in error_types), dtype=bool, count=len(error_types))
+        final = pc.is_in(error_types, pa.array(FINAL_ERRORS, pa.string())).to_numpy(zero_copy_only=False)
         states = np.where(final, REFUSED, RETRYABLE).astype(np.uint8)
         open_rows = self._view[at] != SUCCEEDED
         self._view[at[open_rows]] = states[open_rows]
 
-    def below(self, mark: int, *states: int) -> list[int]:
-        """The rows with an index below a mark that are in one of the states."""
-        return [int(index) for index in np.flatnonzero(np.isin(self._view[:mark], states))]
+    def below(self, mark: int, *states: int, but: np.ndarray | None = None) -> list[int]:
+        """The rows with an index below a mark that are in one of the states, without those in `but`."""
+        found = np.isin(self._view[:mark], states)
+        if but is not None:
+            found[but[but < mark]] = False
+        rows: list[int] = np.flatnonzero(found).tolist()
+        return rows
 
     def _checked(self, index: pa.Array, where: str) -> np.ndarray:
         at: np.ndarray = index.to_numpy(zero_copy_only=False)

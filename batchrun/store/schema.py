@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from batchrun.store.storable import storable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -101,12 +103,13 @@ FAILURES = pa.schema(
 
 
 def to_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
-    """Build the columns of some records; the rows keep their order."""
-    return pa.record_batch([_column(records, field) for field in schema], schema=schema)
+    """Build the columns of some records; the rows keep their order, and no value can break them: see `storable`."""
+    try:
+        columns = _columns(records, schema)
+    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
+        columns = _columns([storable(record) for record in records], schema)
+    return pa.record_batch(columns, schema=schema)
 
 
-def _column(records: Sequence[Record], field: pa.Field) -> pa.Array:
-    values = list(map(attrgetter(field.name), records))
-    if pa.types.is_timestamp(field.type):
-        return pa.array(values, pa.int64()).cast(field.type)
-    return pa.array(values, field.type)
+def _columns(records: Sequence[Record], schema: pa.Schema) -> list[pa.Array]:
+    return [pa.array(list(map(attrgetter(field.name), records)), field.type) for field in schema]

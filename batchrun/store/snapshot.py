@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import pyarrow as pa
 
+from batchrun.errors import FolderUnusable
 from batchrun.store.failures import latest_failures
 from batchrun.store.folder import RunFolder, segment_name
 from batchrun.store.manifest import Manifest
-from batchrun.store.parts import ROW_GROUP_BYTES, read_columns
+from batchrun.store.parts import PIECE_BYTES, read_columns
 from batchrun.store.recovery import left_segments, load_rows
 from batchrun.store.replay import SegmentReader
 from batchrun.store.rows import SUCCEEDED
@@ -42,6 +43,7 @@ class Snapshot:
     def __init__(self, path: str | Path) -> None:
         self._folder = RunFolder(path)
         self.run = self._folder.read_run_file()
+        self._folder.look()
         self._read_consistently()
 
     def batches(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -65,6 +67,8 @@ class Snapshot:
         for entry in self.manifest.entries:
             if entry.kind == "start":
                 sessions.append({"started_at": entry.at})
+            elif entry.kind == "close" and not entry.session and sessions:
+                sessions.pop()  # it put the folder in order and sent nothing
             elif entry.kind == "close" and entry.session and sessions:
                 sessions[-1] |= {"ended_at": entry.at, **msgspec.to_builtins(entry.session)}
         return sessions
@@ -87,6 +91,7 @@ class Snapshot:
         """The journal first, then the manifest: what moved from one to the other in between is counted once."""
         segments = {number: self._read_segment(number) for number in self._numbers()}
         self.manifest = Manifest(self._folder, self.run.run_id)
+        self.run = self.manifest.with_input(self.run)
         rows = load_rows(self._folder, self.manifest, self.run.rows)
         self._open: dict[int, Record] = {}
         for number in sorted(segments):
@@ -94,9 +99,12 @@ class Snapshot:
                 before = self._open.get(record.index)
                 if rows[record.index] != SUCCEEDED and (before is None or before.error_type is not None):
                     self._open[record.index] = record
-        for index in self._open:  # a row of the journal no longer stands as a failure in a part
-            rows.states[index] = SUCCEEDED
+        for record in self._open.values():  # a row of the journal no longer stands as a failure in a part
+            rows.states[record.index] = SUCCEEDED
         self._standing = latest_failures(self._folder, self.manifest, rows)
+        for record in self._open.values():
+            rows.states[record.index] = rows.state_of(record.error_type)
+        self.rows = rows
 
     def _numbers(self) -> list[tuple[int, int]]:
         return left_segments(self._folder, Manifest(self._folder, self.run.run_id))
@@ -104,6 +112,8 @@ class Snapshot:
     def _read_segment(self, number: tuple[int, int]) -> list[Record]:
         reader = SegmentReader(self._folder.journal / segment_name(*number), self.run.run_id, *number)
         try:
-            return [record for block in reader.blocks(ROW_GROUP_BYTES) for record in block]
-        except FileNotFoundError:  # sealed since the folder was listed: the manifest has it
-            return []
+            return [record for block in reader.blocks(PIECE_BYTES) for record in block]
+        except FolderUnusable as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # sealed since the folder was listed
+                return []
+            raise

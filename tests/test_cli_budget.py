@@ -1,0 +1,93 @@
+"""A budget, as a user meets it: never passed, told on the way, and the same command with a larger one goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from commands import at, begun, called, kept, prompts, wait_for
+from servers import simulated
+
+from batchrun.pricing import cost_nano_usd, load_prices
+from batchrun.types import Usage
+
+QUICK = {"latency": {"ttft_s": 0.01, "per_token_s": 0}}
+
+
+def charged_usd(server) -> float:
+    """What the endpoint's ledger adds up to."""
+    price = load_prices(None).price_for("simulated/small")
+    names = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    lines = (Usage(**{name: line[name] for name in names}) for line in server.ledger())
+    return sum(cost_nano_usd(usage, price) for usage in lines) / 1e9
+
+
+def test_a_budget_ends_the_run_before_it_is_passed_and_a_larger_one_goes_on(tmp_path):
+    """Exit 4, a folder that can be gone on with, and marks on the way."""
+    source = prompts(tmp_path / "in.jsonl", 60)
+    with simulated(QUICK) as server:
+        arguments = ["run", source, *at(server.base_url, tmp_path / "out")]
+        done = called(*arguments, "--max-cost", 0.003)
+        assert done.code == 4, done.err
+        assert "exit 4: the budget of $0.003 is reached: $0.00" in done.last
+        assert "--max-cost" in done.last.partition("Next: ")[2]
+        assert "50% of the budget of $0.003, is spent" in done.err
+        assert 0.002 < charged_usd(server) <= 0.003
+        before = len(kept(tmp_path / "out"))
+        assert 0 < before < 60
+        again = called(*arguments, "--max-cost", 0.003)
+        assert again.code == 4
+        assert "Next: run it again with a larger --max-cost" in again.last
+        assert charged_usd(server) <= 0.003
+        assert called(*arguments, "--max-cost", 1, "-q").code == 0
+        assert len(server.ledger()) == 60
+    assert json.loads((tmp_path / "out/report/summary.json").read_text())["rows"]["succeeded"] == 60
+
+
+def test_what_a_crash_exposed_counts_at_its_worst(tmp_path):
+    """Of a budget that was enough for all rows, what may have been lost is taken off."""
+    source = prompts(tmp_path / "in.jsonl", 40)
+    with simulated({"latency": {"ttft_s": 0.3, "sigma": 0}}) as server:
+        arguments = ["run", source, *at(server.base_url, tmp_path / "out"), "-c", 4, "--max-cost", 0.004]
+        with begun(*arguments) as process:
+            wait_for(lambda: len(server.ledger()) >= 8, process)
+            process.kill()
+            process.wait()
+        done = called(*arguments)
+        assert done.code == 4, done.err
+        assert charged_usd(server) <= 0.004
+
+
+def test_lost_answers_count_at_their_worst(tmp_path):
+    """A stream that broke off was charged, and nobody knows how much."""
+    source = prompts(tmp_path / "in.jsonl", 30)
+    with simulated({**QUICK, "faults": [{"kind": "truncated", "every": 2, "tries": 1}]}) as server:
+        done = called("run", source, *at(server.base_url, tmp_path / "out"), "-c", 2, "--max-cost", 0.003)
+        assert done.code == 4, done.err
+        assert charged_usd(server) <= 0.003
+
+
+def test_a_budget_wants_prices_and_limits_of_tokens(tmp_path):
+    """Refused before anything is sent, with the remedy."""
+    source = prompts(tmp_path / "in.jsonl", 2)
+    with simulated(QUICK) as server:
+        arguments = ["run", source, *at(server.base_url, tmp_path / "out"), "--max-cost", 1]
+        unpriced = called(*arguments, "-m", "nobody/knows")
+        assert (unpriced.code, "--allow-unpriced" in unpriced.last) == (2, True)
+        unlimited = called(*arguments, "--set", "request.params.max_tokens=null")
+        assert unlimited.code == 2
+        assert "c0: sets no max_tokens" in unlimited.err
+        assert not server.totals()["requests"]
+        assert not (tmp_path / "out").exists()
+        allowed = called(*arguments, "--allow-unpriced", "-m", "simulated/small")
+        assert allowed.code == 0
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "5 dollars", "nan", "inf"])
+def test_a_budget_that_is_none_is_refused(tmp_path, budget):
+    """As an option and as a key."""
+    source = prompts(tmp_path / "in.jsonl", 1)
+    for option in (["--max-cost", budget], ["--set", f"limits.max_cost_usd={budget if budget != 'nan' else '.nan'}"]):
+        done = called("run", source, *at("simulated", tmp_path / "out"), *option)
+        assert done.code == 2, done.err
+    assert not (tmp_path / "out").exists()
