@@ -47,7 +47,7 @@ def test_a_budget_ends_the_run_before_it_is_passed_and_a_larger_one_goes_on(tmp_
 def test_what_a_crash_exposed_counts_at_its_worst(tmp_path):
     """Of a budget that was enough for all rows, what may have been lost is taken off."""
     source = prompts(tmp_path / "in.jsonl", 40)
-    with simulated({"latency": {"ttft_s": 0.3, "sigma": 0}}) as server:
+    with simulated({"latency": {"ttft_s": 0.1, "per_token_s": 0, "sigma": 0}}) as server:
         arguments = ["run", source, *at(server.base_url, tmp_path / "out"), "-c", 4, "--max-cost", 0.004]
         with begun(*arguments) as process:
             wait_for(lambda: len(server.ledger()) >= 8, process)

@@ -67,8 +67,8 @@ def test_new_runs_in_a_folder_of_its_own_and_goes_on_there(tmp_path):
 
 def test_a_fresh_start_that_is_stopped_goes_on_in_its_folder(tmp_path):
     """The command to type next is not the one that would start over again."""
-    source = prompts(tmp_path / "in.jsonl", 30)
-    with simulated({"latency": {"ttft_s": 0.2, "sigma": 0}}) as server:
+    source = prompts(tmp_path / "in.jsonl", 12)
+    with simulated({"latency": {"ttft_s": 0.1, "per_token_s": 0, "sigma": 0}}) as server:
         arguments = at(server.base_url, tmp_path / "out", "-c", 2)
         assert called("run", source, *arguments, "-n", 1).code == 0
         with begun("run", source, *arguments, "--fresh") as process:
@@ -80,5 +80,5 @@ def test_a_fresh_start_that_is_stopped_goes_on_in_its_folder(tmp_path):
         assert following[-2:] == ["-o", str(tmp_path / "out-2")]
         done = typed(*following[1:])
         assert done.code == 0, done.err
-        assert len(server.ledger()) == 31
-    assert len(kept(tmp_path / "out-2")) == 30
+        assert len(server.ledger()) == 13
+    assert len(kept(tmp_path / "out-2")) == 12

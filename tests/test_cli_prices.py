@@ -185,6 +185,12 @@ def test_refresh_again_changes_nothing(server, place):
     assert (place / "prices.yaml").read_bytes() == before
 
 
+def test_the_embedded_endpoint_has_a_list_too():
+    """The example of `--help` runs without a key."""
+    told = called("prices", "--refresh", "--set", "endpoint.base_url=simulated", "-o", "simulated.yaml")
+    assert (told.code, "wrote 2 prices to simulated.yaml" in told.err) == (0, True)
+
+
 def test_refresh_costs_nothing(server):
     """It is no request that an endpoint would charge."""
     before = len(server.ledger())

@@ -41,6 +41,18 @@ def test_as_the_model_that_was_asked_it_cost_what_it_cost(out):
     assert report["what_if"]["bill"]["cost_usd"] == report["cost"]["cost_usd"] > 0
 
 
+def test_the_turns_of_a_conversation_are_charged_one_by_one(tmp_path):
+    """Also one that was charged and not kept, and asked again by the next start."""
+    (tmp_path / "in.jsonl").write_text('{"turns": ["q0 first", "q0 second"]}')
+    with simulated({"faults": [{"kind": "empty", "match": "q0 second", "tries": 1}]}) as server:
+        arguments = [*at(server.base_url, tmp_path / "out"), "-m", MODEL, "--set", "retry.max_attempts=1"]
+        assert [called("run", tmp_path / "in.jsonl", *arguments).code for _ in range(2)] == [3, 0]
+    report = summary(tmp_path / "out", "--as-tier", "standard")
+    assert report["tokens"]["retried_tokens"] > 0
+    assert report["what_if"]["difference_usd"] == 0
+    assert report["what_if"]["compared_usd"] == report["cost"]["cost_usd"]
+
+
 def test_as_another_model(out):
     """By its short name; both bills are there."""
     page = called("report", out, "--as-model", "kimi-k3").out

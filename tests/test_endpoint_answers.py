@@ -14,9 +14,8 @@ from peers import ANSWER, READ, http, peer
 from batchrun.endpoint.answer import MOST_MENDED_BYTES, Answer
 from batchrun.endpoint.fireworks import whole
 from batchrun.endpoint.wire import completion_of
-from batchrun.engine.records import cost_usd
 from batchrun.errors import Ambiguous, EndpointError, EndpointUnusable, Rejected, Throttled
-from batchrun.pricing import Price
+from batchrun.pricing import Price, cost_nano_usd
 from batchrun.store.schema import RESULTS, to_batch
 from batchrun.types import Completion, Record
 
@@ -243,7 +242,7 @@ def test_usage_is_read_leniently_and_never_invented(name):
     usage = done.usage
     assert (usage and (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens,
             usage.reasoning_tokens, usage.total_tokens)) == expected  # fmt: skip
-    cost = cost_usd(usage, Price(model="m", input_usd_per_mtok=1, output_usd_per_mtok=1))
+    cost = usage and cost_nano_usd(usage, Price(model="m", input_usd_per_mtok=1, output_usd_per_mtok=1))
     assert cost is None or cost >= 0
     assert json.loads(done.response)["usage"] == stated
 

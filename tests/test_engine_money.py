@@ -181,3 +181,26 @@ def test_no_usage_within_the_limits_costs_more_than_the_worst(prompt, cached, co
     one = request(completion, prompt="x" * min(prompt, 1000))
     usage = Usage(prompt_tokens=min(prompt, len(one.body)), cached_tokens=cached, completion_tokens=completion)
     assert cost_nano_usd(usage, PRICE) <= worst_nano_usd(one, PRICE)
+
+
+def test_the_priority_tier_is_reserved_and_settled_at_its_price():
+    """As the request asks for it."""
+    dear = Price(
+        model="m",
+        input_usd_per_mtok=1.0,
+        output_usd_per_mtok=4.0,
+        priority_input_usd_per_mtok=2.0,
+        priority_cached_input_usd_per_mtok=1.0,
+        priority_output_usd_per_mtok=8.0,
+    )
+    body = b'{"prompt":"hi","max_tokens":10,"service_tier":"priority"}'
+    one = Request(index=0, custom_id="0", request_key="0", api="chat", model="m", body=body)
+
+    async def main():
+        money = Money(10**9, lambda model: dear)
+        reserved = await money.reserve(one)
+        assert reserved == len(body) * 2000 + 10 * 8000
+        money.settle(reserved, one, Usage(prompt_tokens=5, completion_tokens=5), charged=True)
+        assert money.spent == 50_000
+
+    run_virtual(main())

@@ -1,4 +1,4 @@
-"""The whole engine under a budget and a random fault schedule, in virtual time: what is charged fits into the budget."""
+"""The whole engine under a budget and random faults, in virtual time: what is charged fits into the budget."""
 
 from __future__ import annotations
 

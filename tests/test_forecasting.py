@@ -14,11 +14,13 @@ from batchrun.forecasting import forecast
 from batchrun.reporting import report_on
 from batchrun.store.folder import RunFolder
 
+QUICK = {"latency": {"ttft_s": 0, "per_token_s": 0}}
 
-def planned(tmp_path, source, **config):
+
+def planned(tmp_path, source, base_url="simulated", **config):
     """The forecast of a run on the simulated endpoint's prices."""
     request = {"model": "simulated/small", **config.pop("request", {})}
-    output, endpoint = str(tmp_path / "out"), {"base_url": "simulated"}
+    output, endpoint = str(tmp_path / "out"), {"base_url": base_url}
     values = {"input": str(source), "output": output, "endpoint": endpoint, "request": request, **config}
     return forecast(check_config(values), limit=None, retry_failed="retryable")
 
@@ -69,9 +71,10 @@ def test_all_problems_are_found_in_one_go(tmp_path):
 def test_a_plan_of_a_run_that_goes_on_counts_what_is_left_and_learns_from_what_is_there(tmp_path):
     """What the answers in the folder took makes the range narrow."""
     source = prompts(tmp_path / "in.jsonl", 60)
-    before = planned(tmp_path, source)
-    assert called("run", source, *at("simulated", tmp_path / "out"), "-n", 30, "-q").code == 0
-    after = planned(tmp_path, source)
+    with simulated(QUICK) as server:
+        before = planned(tmp_path, source, server.base_url)
+        assert called("run", source, *at(server.base_url, tmp_path / "out"), "-n", 30, "-q").code == 0
+        after = planned(tmp_path, source, server.base_url)
     assert (before.to_send, after.to_send) == (60, 30)
     assert (before.models[0].learnt_from, after.models[0].learnt_from) == (0, 30)
     assert (
@@ -83,8 +86,9 @@ def test_a_plan_of_a_run_that_goes_on_counts_what_is_left_and_learns_from_what_i
 def test_a_changed_input_is_planned_as_it_is_now(tmp_path):
     """What is kept is not counted; what it takes to go on is said."""
     source = prompts(tmp_path / "in.jsonl", 5)
-    assert called("run", source, *at("simulated", tmp_path / "out"), "-q").code == 0
-    plan = planned(tmp_path, prompts(tmp_path / "in.jsonl", 8))
+    with simulated(QUICK) as server:
+        assert called("run", source, *at(server.base_url, tmp_path / "out"), "-q").code == 0
+        plan = planned(tmp_path, prompts(tmp_path / "in.jsonl", 8), server.base_url)
     assert (plan.to_send, plan.change) == (3, "5 kept, 3 new, 0 changed, 0 gone")
     assert "It takes --on-change" in to_text(plan)
 
@@ -126,7 +130,7 @@ def comes_true(tmp_path, seeds) -> int:
         words = "word " * (seed % 50)
         source = prompts(tmp_path / f"{seed}.jsonl", 60, words=words)
         out = tmp_path / str(seed) / "out"
-        with simulated({"seed": seed, "latency": {"ttft_s": 0, "per_token_s": 0}}) as server:
+        with simulated({"seed": seed, **QUICK}) as server:
             assert called("run", source, *at(server.base_url, out), "-n", 25, "-q").code == 0
             before = report_on(RunFolder(out)).cost.cost_usd
             done = called("plan", source, *at(server.base_url, out), "--format", "json")

@@ -154,6 +154,13 @@ class TestWhatIf:
         assert asked.bill.cost_usd == 0.009
         assert (asked.compared_usd, asked.difference_usd) == (0.0045, 0.0045)
 
+    def test_what_had_no_price_is_in_the_bill_and_not_in_the_difference(self):
+        """A model that was unpriced when it was asked has no cost to be compared with."""
+        made = row(0, used(1000, 100)), row(1, used(1000, 100), model="unpriced")
+        asked = report_of(*made, what_if=OtherPrices("as cheap", lambda _: (1000, 1000, 1000))).what_if
+        assert (asked.bill.cost_usd, asked.bill.cost_partial) == (0.0000022, False)
+        assert (asked.compared_usd, round(asked.difference_usd * 1e9)) == (0.0045, 1_100 - 4_500_000)
+
     def test_nothing_priced_is_unknown(self):
         """Never $0."""
         report = report_of(row(0, used(9, 9)), what_if=OtherPrices("at those", lambda _: None))
@@ -294,6 +301,12 @@ class TestLastSession:
         last = report_of(*made, sessions=[0, 10 * SECOND]).last_session
         assert (last.rows, last.prompt_tokens, last.cached_tokens, last.completion_tokens) == (1, 2700, 100, 270)
         assert round(last.cost_usd * 1e9) == nano_usd([used(2000, 200, 100), used(700, 70)], DEAR)
+
+    def test_what_is_unknown_of_an_earlier_session_is_not_in_the_last(self):
+        """Its total is whole."""
+        made = row(0, None, finished_at=2 * SECOND), row(1, used(9, 9), started_at=11 * SECOND, finished_at=12 * SECOND)
+        last = report_of(*made, sessions=[0, 10 * SECOND]).last_session
+        assert (last.rows, last.rows_without_usage, last.cost_partial) == (1, 0, False)
 
     def test_the_turns_of_an_earlier_session_are_its_own(self):
         """Of a conversation that went on, the last session has the turn it asked."""

@@ -37,7 +37,7 @@ def plan(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) -
     \b
     Examples:
       batchrun plan configs/quickstart.yaml
-      batchrun plan prompts.jsonl -m accounts/fireworks/models/glm-5p3-flash --format json
+      batchrun plan prompts.jsonl -m simulated/small --format json
     """  # noqa: D301 (click reads the backspace)
     return show(configuration_of(arguments, sets, options), options)
 

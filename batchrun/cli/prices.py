@@ -48,7 +48,7 @@ def prices(*, model: str | None, own: str | None, form: str, output: str | None,
     \b
     Example:
       batchrun prices glm-5p3-flash
-      batchrun prices --refresh --set endpoint.base_url=simulated -o simulated.yaml
+      batchrun prices --refresh --set endpoint.base_url=simulated -o p.yaml
     """  # noqa: D301 (click reads the backspace)
     from batchrun.config import load_config
 

@@ -1,4 +1,6 @@
-"""Connections, and what it means when none comes about or one breaks. With http.py the only user of aiohttp's client.
+"""Connections, and what it means when none comes about or one breaks.
+
+With http.py and price_list.py the only user of aiohttp's client.
 
 Each request learns which connection it got: whether it is a fresh one, and whether anything was heard on it. A
 kept-alive connection on which something came unasked is given up: that would pass for the answer to the next request.

@@ -97,8 +97,6 @@ def _values(answer: Answer, url: str) -> Any:
             error.remedy = "not every endpoint has such a list; write the prices down yourself: docs/prices.md"
         raise error
     try:
-        if answer.headers.get("content-encoding", "identity") != "identity":
-            raise ValueError("encoded")
         return lenient_json(answer.content)
     except ValueError as error:
         message = f"{url}: the price list is not JSON"

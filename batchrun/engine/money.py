@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from batchrun.engine.tokens import most_generated
 from batchrun.errors import BudgetReached
-from batchrun.pricing import cost_nano_usd
+from batchrun.pricing import cost_nano_usd, tier_of
 from batchrun.types import Usage
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class Money:
         """Take what was charged in place of what was reserved for an attempt; `charged` also where nobody knows."""
         if self.limit is None:
             return
-        cost = cost_nano_usd(usage, self._price_for(request.model)) if usage else None
+        price, tier = self._price_for(request.model), tier_of(request.body)
+        cost = cost_nano_usd(usage, price, tier=tier) if usage else None
         self.reserved -= reserved
         self.spent += cost if cost is not None else reserved if charged else 0
         self._settled.set()
@@ -87,4 +88,5 @@ def worst_nano_usd(request: Request, price: Price | None) -> int | None:
     prompt_tokens = len(request.body)
     for turn in request.turns:  # each of them is asked with the answers before it
         prompt_tokens += len(turn.encode()) + most
-    return cost_nano_usd(Usage(prompt_tokens=prompt_tokens, completion_tokens=most), price)
+    usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=most)
+    return cost_nano_usd(usage, price, tier=tier_of(request.body))

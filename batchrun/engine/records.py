@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batchrun.errors import Ambiguous, AnswerInvalid
-from batchrun.pricing import cost_nano_usd
+from batchrun.pricing import cost_nano_usd, tier_of
 from batchrun.types import Attempt, Completion, Record, Usage
 
 if TYPE_CHECKING:
     from batchrun.engine.attempts import Row
     from batchrun.errors import EndpointError, PromptError
     from batchrun.pricing import Price
-    from batchrun.types import UsageSource
+    from batchrun.types import Request, UsageSource
 
 MOST_LOGGED_ATTEMPTS = 50
 MESSAGE_CHARS = 1000
@@ -28,7 +28,7 @@ _ANSWERED = [name for name in Completion.__struct_fields__ if name not in _NOT_C
 def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None, *, keep_response: bool) -> Record:
     """The record of a row whose last attempt had this outcome; its cost is that of all attempts."""
     usage = outcome.usage or _NO_USAGE
-    last_usd = cost_usd(outcome.usage, price)
+    last_usd = cost_usd(row.request, outcome.usage, price)
     ended: dict[str, Any]
     if isinstance(outcome, Completion):
         ended = {name: getattr(outcome, name) for name in _ANSWERED}
@@ -68,7 +68,7 @@ def attempt_of(row: Row, error: EndpointError, price: Price | None) -> Attempt:
         latency_s=row.latency_s,
         retry_after_s=error.retry_after_s,
         usage=error.usage,
-        cost_usd=cost_usd(error.usage, price),
+        cost_usd=cost_usd(row.request, error.usage, price),
         **_error_fields(error),
     )
 
@@ -87,9 +87,9 @@ def invalid_record(error: PromptError) -> Record:
     )
 
 
-def cost_usd(usage: Usage | None, price: Price | None) -> float | None:
-    """What a usage costs, in whole nano-dollars; None where usage or price is unknown."""
-    nano_usd = cost_nano_usd(usage, price) if usage else None
+def cost_usd(request: Request, usage: Usage | None, price: Price | None) -> float | None:
+    """What a usage costs in the tier asked for, in whole nano-dollars; None where usage or price is unknown."""
+    nano_usd = cost_nano_usd(usage, price, tier=tier_of(request.body)) if usage else None
     return None if nano_usd is None else nano_usd / 1e9
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 5
 MOST_TIMES = 2
+"""From twice as much on, a number of times is easier to read than a percentage."""
 
 
 def tokens(report: Report) -> list[Figure]:
@@ -92,13 +93,7 @@ def what_if(report: Report) -> list[Figure]:
     both = " of rows priced in both" if asked.bill.cost_partial or report.cost.cost_partial else ""
     if not more:
         return [*lines, Figure("$0", f"against the cost{both}")]
-    times = (than + more) / than
-    by = (
-        f"{times:,.1f} times as much"
-        if times > MOST_TIMES
-        else f"{percent(abs(more), than)} {'more' if more > 0 else 'less'}"
-    )
-    return [*lines, Figure(f"{'+' * (more > 0)}{dollars(more)}", f"against the cost{both}: {by}")]
+    return [*lines, Figure(f"{'+' * (more > 0)}{dollars(more)}", f"against the cost{both}: {_change(more, than)}")]
 
 
 def notes(report: Report) -> list[str]:
@@ -142,6 +137,13 @@ def _of_model(usd: float | None, count: int, model: str) -> Figure:
 
 def _billed(bill: Bill) -> str:
     return "unpriced" if bill.cost_usd is None and bill.unpriced_rows else dollars(bill.cost_usd)
+
+
+def _change(more: float, than: float) -> str:
+    times = (than + more) / than
+    if times > MOST_TIMES:
+        return f"{times:,.1f} times as much"
+    return f"{percent(abs(more), than)} {'more' if more > 0 else 'less'}"
 
 
 def _gaps(unpriced: int, without_usage: int, unsettled: int = 0) -> str:
