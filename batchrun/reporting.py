@@ -49,6 +49,7 @@ def report_on(folder: RunFolder, question: Question | None = None) -> Report:
         models=list(snapshot.run.models),
         endpoint=base_url,
         simulated=base_url == SIMULATED,
+        tier=_tier_of(snapshot.run),
         price_date=prices.date,
         price_source=prices.source,
         sessions=[Session(**session) for session in snapshot.sessions()],
@@ -75,7 +76,7 @@ def _other_prices(question: Question, run: RunFile, paid: PriceBook) -> OtherPri
         f"in the {question.tier} tier" if question.tier else "",
         f"at the prices of {question.prices}" if question.prices else "",
     ]
-    name, tier = " ".join(filter(None, words)), question.tier or "standard"
+    name, tier = " ".join(filter(None, words)), question.tier or _tier_of(run)
     if question.model is None:
         base_url = run.config["endpoint"]["base_url"]
         ours = base_url == SIMULATED or is_fireworks(base_url)
@@ -84,6 +85,11 @@ def _other_prices(question: Question, run: RunFile, paid: PriceBook) -> OtherPri
     if named is None:
         raise _unpriced(question.model, books[-1])
     return OtherPrices(name, lambda _: _pico(named, tier))
+
+
+def _tier_of(run: RunFile) -> Tier:
+    """What the configuration asks for; rows with parameters of their own may ask for something else."""
+    return "priority" if run.config["request"]["params"].get("service_tier") == "priority" else "standard"
 
 
 def _pico(price: Price | None, tier: Tier) -> Pico | None:

@@ -8,6 +8,9 @@ import pytest
 from commands import at, called, prompts
 from servers import simulated
 
+from batchrun.pricing import cost_nano_usd, load_prices
+from batchrun.types import Usage
+
 MODEL = "accounts/fireworks/models/glm-5p3-flash"
 CHARGED_AND_EMPTY = {"faults": [{"kind": "empty", "match": "q1 ", "tries": 2}]}
 
@@ -117,3 +120,22 @@ def test_without_a_question_nothing_is_different(out):
     """The usual report has one bill."""
     assert summary(out)["what_if"] is None
     assert "What if" not in called("report", out).out
+
+
+def test_a_run_in_the_priority_tier_is_charged_and_reported_at_its_price(tmp_path):
+    """The engine's cost is the ledger's tokens at the priority price, and the report's what-if starts from it."""
+    source = prompts(tmp_path / "in.jsonl", 3)
+    with simulated() as server:
+        arguments = at(server.base_url, tmp_path / "out", "--set", "request.params.service_tier=priority")
+        done = called("run", source, *arguments)
+        assert done.code == 0, done.err
+        price = load_prices(None).price_for("simulated/small")
+        names = ("prompt_tokens", "cached_tokens", "completion_tokens")
+        usages = [Usage(**{name: line[name] for name in names}) for line in server.ledger()]
+    paid = sum(cost_nano_usd(usage, price, tier="priority") for usage in usages) / 1e9
+    asked = called("report", tmp_path / "out", "--as-tier", "standard", "--format", "json")
+    report = json.loads(asked.out)
+    assert report["cost"]["cost_usd"] == pytest.approx(paid, abs=1e-12)
+    standard = sum(cost_nano_usd(usage, price) for usage in usages) / 1e9
+    assert report["what_if"]["bill"]["cost_usd"] == pytest.approx(standard, abs=1e-12)
+    assert paid > standard

@@ -62,7 +62,6 @@ class Prefixes:
         self._ended = [0] * (len(LENGTHS) + 1)
         self._kept: list[set[int]] = [set() for _ in LENGTHS]
         self._masks = [0] * len(LENGTHS)
-        self._hashes: list[int] = []
 
     def add(self, body: bytes) -> None:
         """Count one rendered body."""
@@ -76,9 +75,10 @@ class Prefixes:
         self._with_previous += shared
         reached = bisect_right(LENGTHS, said)
         self._ended[reached] += 1
-        level = bisect_right(LENGTHS, shared)  # the shorter beginnings are those of the body before
-        if level < reached:
-            self._count(body, start, level, reached)
+        for level in range(bisect_right(LENGTHS, shared), reached):  # the shorter beginnings are those of the previous
+            beginning = hash(body[: start + LENGTHS[level]])
+            if not beginning & self._masks[level]:
+                self._keep(level, beginning)
 
     def found(self) -> Shared:
         """What was found so far."""
@@ -93,18 +93,6 @@ class Prefixes:
             with_previous_bytes=self._with_previous,
             with_any_bytes=max(with_any, self._with_previous),
         )
-
-    def _count(self, body: bytes, start: int, first: int, end: int) -> None:
-        """Take in the beginnings of some lengths; what stands before the first content is part of them."""
-        hashes, masks = self._hashes, self._masks
-        del hashes[first:]
-        value, at = (hashes[-1], start + LENGTHS[first - 1]) if first else (0, 0)
-        for level in range(first, end):
-            until = start + LENGTHS[level]
-            value, at = hash((value, body[at:until])), until
-            hashes.append(value)
-            if not value & masks[level]:
-                self._keep(level, value)
 
     def _keep(self, level: int, beginning: int) -> None:
         kept = self._kept[level]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from batchrun.pricing import PriceBook
+    from batchrun.pricing import PriceBook, Tier
     from batchrun.pricing.book import Pico
     from batchrun.report.charges import Charges
 
@@ -35,12 +35,12 @@ class OtherPrices(NamedTuple):
     prices_for: PricesFor
 
 
-def paid_prices(book: PriceBook) -> PricesFor:
-    """The prices that a run's requests were paid at."""
+def paid_prices(book: PriceBook, tier: Tier = "standard") -> PricesFor:
+    """The prices that a run's requests were paid at, if all asked for one tier."""
 
     def prices_for(model: str) -> Pico | None:
         price = book.price_for(model)
-        return price.pico_usd_per_token if price else None
+        return price.pico_at(tier) if price else None
 
     return prices_for
 

@@ -81,7 +81,7 @@ def summarise(
     good = Tally(metrics=LATENCIES, session_starts=starts)
     bad = Tally(metrics=("latency_s",), session_starts=starts, failures=True)
     answers, errors = AnswerCounts(), ErrorCounts()
-    last = RunningBill(paid_prices(prices), since=starts[-1]) if prices and len(starts) > 1 else None
+    last = RunningBill(paid_prices(prices, facts.tier), since=starts[-1]) if prices and len(starts) > 1 else None
     other = RunningBill(what_if.prices_for) if what_if else None
     bills = [bill for bill in (last, other) if bill]
     for batch in results:

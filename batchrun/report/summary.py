@@ -9,6 +9,8 @@ import json
 
 import msgspec
 
+from batchrun.pricing import Tier
+
 SUMMARY_VERSION = 1
 
 
@@ -37,7 +39,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a report needs to know that is not in the records; `rows` counts the input's.
 
     `concurrency` is how many requests the user allowed to be in flight, in the last session. `replaced_rows` were
-    answered for an earlier input and are in no other figure; they cost `replaced_cost_usd`.
+    answered for an earlier input and are in no other figure; they cost `replaced_cost_usd`. `tier` is what the
+    configuration asks for.
     """
 
     name: str
@@ -46,6 +49,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str] = []
     endpoint: str = ""
     simulated: bool = False
+    tier: Tier = "standard"
     price_date: str | None = None
     price_source: str | None = None
     sessions: list[Session] = []

@@ -167,14 +167,21 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(os.open(path, os.O_RDONLY | _AS_IT_IS), "rb", _READ_BYTES) as file:
             yield file
     except OSError as error:
-        remedy = "restore the file from a copy, or start a new folder with -o"
-        raise FolderUnusable(f"{path}: cannot be read: {_why(error)}", remedy=remedy) from error
+        raise unreadable(path, error) from error
 
 
 def read(path: Path) -> bytes:
     """All that is in a file; see `reading`."""
     with reading(path) as file:
         return file.read()
+
+
+def unreadable(path: Path, error: OSError, *, remedy: str = "") -> StoreError:
+    """What to raise where a file cannot be read: a disk that fails is no damage of the folder."""
+    if error.errno == errno.EIO:
+        return StoreError(f"{path}: {_why(error)}", remedy="repair the disk, then run the same command again")
+    remedy = remedy or "restore the file from a copy, or start a new folder with -o"
+    return FolderUnusable(f"{path}: cannot be read: {_why(error)}", remedy=remedy)
 
 
 def refuse_special(path: Path, mode: int) -> None:

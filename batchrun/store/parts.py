@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from batchrun.errors import FolderUnusable
 from batchrun.store.folder import part_name, repair_command
+from batchrun.store.fs import unreadable
 from batchrun.store.manifest import Part
 from batchrun.store.schema import FAILURES, RESULTS, to_batch
 from batchrun.store.sink import Sink
@@ -216,6 +217,8 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         remedy = "type it again if a run was just ending there, else " + repair_command(path.parent.parent)
+        if isinstance(error, OSError):
+            raise unreadable(path, error, remedy=remedy) from error
         raise FolderUnusable(f"{path}: cannot be read: {error}", remedy=remedy) from error
 
 
