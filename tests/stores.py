@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from batchrun.config import StoreConfig
 from batchrun.errors import StoreError
@@ -16,6 +17,9 @@ from batchrun.store.identity import fit
 from batchrun.store.keeper import Store
 from batchrun.store.manifest import Session
 from batchrun.types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OPERATIONS = ("make_dir", "create", "write", "flush", "reserve", "rename", "link", "unlink", "flush_dir", "lock")
 
@@ -161,3 +165,18 @@ def finished_turns(index: int, count: int, **changes) -> Record:
         "queued_s": 0.5,
     }
     return record(index, **{**values, **changes})
+
+
+def in_a_child(work: Callable[[], object]) -> None:
+    """Do something in a process of its own, which may end anywhere, or be told that the disk fails."""
+    pid = os.fork()
+    if not pid:
+        code = CRASHED - 1
+        try:
+            work()
+            code = 0
+        except StoreError as error:
+            code = error.exit_code
+        finally:
+            os._exit(code)
+    os.waitpid(pid, 0)

@@ -14,6 +14,7 @@ from typing import get_args
 
 import pytest
 import yaml
+from counts import read_counts
 from servers import simulated
 from test_configs import keys_of
 
@@ -140,6 +141,12 @@ def test_the_configuration_is_the_code():
     shown = {row[0].strip("`"): row[1] for row in table("Configuration")}
     values = {key: ... if cell == "(required)" else yaml.safe_load(cell.strip("`")) for key, cell in shown.items()}
     assert values == keys_of()
+
+
+def test_the_counts_are_those_that_the_rigs_reached():
+    """Each of `docs/counts.json`, as it is."""
+    kept = [[rig, what, f"{count:,}"] for rig, counts in read_counts().items() for what, count in counts.items()]
+    assert table("What it is tested with") == kept
 
 
 @pytest.mark.parametrize(("kind", "schema"), [("results", RESULTS), ("failures", FAILURES)])

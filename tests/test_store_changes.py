@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from contextlib import contextmanager
 
@@ -13,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import CRASHED, FaultyFs, feed, finished_turns, record, run_file, started
+from stores import FaultyFs, feed, finished_turns, in_a_child, record, run_file, started
 
-from batchrun.errors import FolderUnusable, StoreError
+from batchrun.errors import FolderUnusable
 from batchrun.store.folder import RunFolder
 from batchrun.store.identity import fit, folder_of, fresh_folder
 from batchrun.store.keeper import Store
@@ -245,21 +244,6 @@ def test_fresh_takes_the_first_name_that_is_free(tmp_path):
 # Crashes
 
 
-def in_a_child(path, asked, on_change, fs) -> None:
-    """One start in a process of its own, which may end anywhere."""
-    pid = os.fork()
-    if not pid:
-        code = CRASHED - 1
-        try:
-            settle(path, asked, on_change, fs=fs)
-            code = 0
-        except StoreError as error:
-            code = error.exit_code
-        finally:
-            os._exit(code)
-    os.waitpid(pid, 0)
-
-
 BEFORE = ["a", "b=b", "c", "d=d", "e", "f", "g"]
 AFTER = ["g", "a", "b=x", "d=d", "new", "e"]
 
@@ -270,7 +254,7 @@ def strike(tmp_path, at: int, fault: str) -> None:
     if not before.exists():
         settle(before, BEFORE, failed={"c"})
     shutil.copytree(before, path)
-    in_a_child(path, AFTER, "rerun", FaultyFs(at, fault))
+    in_a_child(lambda: settle(path, AFTER, "rerun", fs=FaultyFs(at, fault)))
     Snapshot(path)
     settle(path, AFTER, "rerun")
     expected = [("row-0", "g"), ("row-1", "a"), ("b", "x"), ("d", "d"), ("row-4", "new"), ("row-5", "e")]

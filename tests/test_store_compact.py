@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 
 import pandas as pd
 import pytest
 from commands import called
-from stores import CRASHED, FaultyFs, keep_all, opened, record
+from stores import FaultyFs, in_a_child, keep_all, opened, record
 
-from batchrun.errors import FolderBusy, StoreError
+from batchrun.errors import FolderBusy
 from batchrun.store import compacting, merging
 from batchrun.store.compacting import compact
 from batchrun.store.folder import RunFolder
@@ -99,28 +98,13 @@ def test_a_run_that_is_going_on_is_left_alone(tmp_path):
         compacted(tmp_path / "out")
 
 
-def in_a_child(path, fs) -> None:
-    """A compaction in a process of its own, which may end anywhere."""
-    pid = os.fork()
-    if not pid:
-        code = CRASHED - 1
-        try:
-            compacted(path, fs)
-            code = 0
-        except StoreError as error:
-            code = error.exit_code
-        finally:
-            os._exit(code)
-    os.waitpid(pid, 0)
-
-
 def strike(path, at: int, fault: str) -> None:
     """A compaction that is cut: no row is ever there twice, and the next start has them all."""
     before = path.parent / "before"
     if not before.exists():
         many_parts(before)
     shutil.copytree(before, path)
-    in_a_child(path, FaultyFs(at, fault))
+    in_a_child(lambda: compacted(path, FaultyFs(at, fault)))
     for kind, rows in rows_of(path).items():
         assert len(set(rows)) == len(rows), kind
     assert len(Snapshot(path).to_pandas()) == len(EXPECTED["results"])
