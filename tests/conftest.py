@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from counts import reach
 
@@ -32,3 +34,9 @@ def _no_settings_from_outside(monkeypatch):
     for name in list(os.environ):
         if name.startswith("BATCHRUN_") or name == "FIREWORKS_API_KEY":
             monkeypatch.delenv(name)
+
+
+def pytest_collection_finish():
+    """What collection made stays until the end: nobody needs to look through it for garbage again and again."""
+    gc.collect()
+    gc.freeze()

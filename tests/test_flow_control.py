@@ -109,7 +109,7 @@ def test_generated_tokens_a_minute_are_kept_and_used(generated, max_tokens, late
 
 
 @pytest.mark.parametrize("name", ["prompt_tokens", "uncached_prompt_tokens"])
-@pytest.mark.parametrize("limit", [6000, 60_000])
+@pytest.mark.parametrize("limit", [6000, rig(60_000)])
 def test_prompt_tokens_a_minute_are_kept_and_used(name, limit):
     """Their number is known beforehand: not one request is turned away, the first minute included."""
     server = Server(Window(limit, "prompt_tokens"))
@@ -541,7 +541,7 @@ OUTAGES = {
 }
 
 
-@pytest.mark.parametrize("limit", [None, 3000], ids=["no limit", "a limit"])
+@pytest.mark.parametrize("limit", [None, rig(3000)], ids=["no limit", "a limit"])
 @pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
 def test_an_outage_of_a_minute_is_waited_out(outage, limit):
     """No row is lost, few requests go out meanwhile, and ten seconds later the run is as fast as before."""

@@ -42,9 +42,10 @@ def test_a_plan_sends_nothing_and_writes_nothing(tmp_path):
 def test_the_next_command_is_the_run(tmp_path):
     """Typed as it stands, it runs what was planned."""
     source = prompts(tmp_path / "in.jsonl", 2)
-    done = called("run", source, "--dry-run", *at("simulated", tmp_path / "out"))
-    following = done.last.partition("Next: ")[2].split()
-    assert called(*following[1:], "-q").code == 0
+    with simulated(QUICK) as server:
+        done = called("run", source, "--dry-run", *at(server.base_url, tmp_path / "out"))
+        following = done.last.partition("Next: ")[2].split()
+        assert called(*following[1:], "-q").code == 0
     assert len(kept(tmp_path / "out")) == 2
 
 

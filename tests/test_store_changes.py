@@ -263,10 +263,10 @@ def strike(tmp_path, at: int, fault: str) -> None:
     assert not [one for one in path.rglob(".*") if one.name.endswith(".tmp")]
 
 
-@pytest.mark.parametrize("fault", ["before", "after", "torn", "full", "broken"])
+@pytest.mark.parametrize("fault", ["before", "full"])
 def test_a_change_that_is_cut_is_finished_by_the_same_command(tmp_path, fault):
     """The short form: a few operations."""
-    for at in range(1 + ["before", "after", "torn", "full", "broken"].index(fault) * 9, 130, 47):
+    for at in range(9 if fault == "before" else 30, 130, 47):
         strike(tmp_path, at, fault)
 
 
@@ -299,7 +299,7 @@ def follow(path, inputs) -> None:
             assert count <= max(sum(text.rpartition("=")[2] == word for text in one) for one in inputs[:number])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(inputs=st.lists(INPUTS, min_size=2, max_size=4))
 def test_no_answer_is_paid_for_twice_whatever_the_changes(tmp_path_factory, inputs):
     """Of each question no more answers were bought than an input ever asked for at once."""

@@ -24,7 +24,7 @@ from batchrun.store.parts import PartWriter
 from batchrun.store.schema import FAILURES, to_batch
 
 DONE = Session(exit_code=0, cause="done")
-FEW, MANY = 20_000, 1_000_000
+FEW, MANY = 8_000, 1_000_000
 TEXT = "The parcel was due on Monday. " * 22
 MOST_MORE_MB = 150
 
