@@ -378,3 +378,36 @@ def test_usage_that_was_estimated_says_so():
     """It has a price all the same."""
     record = run(lambda _: (0.1, completion(usage_estimated=True))).records[0]
     assert (record.usage_source, record.cost_usd) == ("estimated", engines.COST_USD)
+
+
+# What a broken controller would get wrong
+
+
+def test_the_deadline_of_a_row_does_not_run_while_it_waits_for_the_limit():
+    """One request a minute: the second try comes a minute later, and still has the time that the row has left."""
+    script = {1: (1.0, server_error()), 2: (5.0, completion())}
+    limits, timeouts = {"requests_per_minute": 1}, {"row_s": 10}
+    engine = run(lambda sent: script[sent.number], limits=limits, timeouts=timeouts)
+    assert engine.records[0].error_type is None
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_retry_after_holds_for_all_whether_or_not_the_ceiling_is_adaptive(adaptive):
+    """One row is told to wait for ten seconds; rows behind it are not sent before these are over."""
+
+    def script(sent):
+        return (0.1, throttled(10.0)) if (sent.index, sent.number) == (0, 1) else (1.0, completion())
+
+    engine = run(script, 6, limits={"concurrency": 2, "adaptive": adaptive})
+    assert not [sent.at for sent in engine.endpoint.sent if 0.1 < sent.at < 10.1]
+
+
+def test_successes_pay_for_the_retries_of_others():
+    """A hundred rows that each fail once, between many that do not: nobody waits for the purse to fill by itself."""
+
+    def script(sent):
+        return (0.1, server_error()) if sent.index % 20 == 0 and sent.number == 1 else (0.1, completion())
+
+    engine = run(script, 2000, limits={"concurrency": 200, "adaptive": False})
+    assert engine.ended_at < 10
+    assert engine.lanes.of("m").quota._tokens > 400

@@ -199,6 +199,27 @@ def test_who_is_cancelled_as_he_passes_gives_his_tokens_back():
     assert virtual_time.run(main()) == (1, 0, 0.0)
 
 
+def test_whoever_gives_up_at_the_head_of_the_line_makes_way_at_once():
+    """He waited for the whole minute's budget; who is behind him needs a little of it."""
+
+    def asking(index, max_tokens):
+        body = f'{{"max_tokens":{max_tokens}}}'.encode()
+        return msgspec.structs.replace(engines.request(index), body=body)
+
+    async def main():
+        turnstile = Turnstile(Ceiling(9, adaptive=False), budgets=TokenBudgets({"generated_tokens": 60.0}))
+        await turnstile.enter(asking(0, 20))
+        large = asyncio.create_task(turnstile.enter(asking(1, 60)))
+        small = asyncio.create_task(turnstile.enter(asking(2, 5)))
+        await asyncio.sleep(30)
+        assert not small.done()
+        large.cancel()
+        await small
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(main()) == pytest.approx(30, abs=0.01)
+
+
 def test_closing_turns_away_those_who_wait_for_tokens():
     """At once, and no place is taken."""
     sent, outcomes, turnstile, _ = entering({"generated_tokens": 600.0}, [USAGE] * 10, close_s=100.0)

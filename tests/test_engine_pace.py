@@ -201,3 +201,13 @@ def test_it_never_leaves_its_bounds(events):
         rate = pace.per_s(now)
         assert 0.9 * LEAST_PER_S - 1e-9 <= rate <= MOST_PER_S * (1 + 1e-9) or rate == math.inf
         assert pace.next_at - now <= 1 / (0.9 * LEAST_PER_S) + 300 + 1e-6
+
+
+def test_what_was_sent_before_the_last_cut_says_nothing_new():
+    """However late it is turned away."""
+    pace = cut()
+    serving(pace, 100, 10.0, 30.0)
+    pace.throttled(9.5, 30.0, 0.0)
+    assert pace.cuts == 1
+    pace.throttled(29.0, 30.0, 0.0)
+    assert pace.cuts == 2
