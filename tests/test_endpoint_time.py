@@ -138,7 +138,7 @@ def test_an_answer_that_came_while_our_own_loop_stood_still_is_taken(size, stall
 
 
 def test_a_stalled_loop_does_not_keep_a_silent_peer_alive():
-    """The grace has an end."""
+    """A stall earns a moment more, not an answer that never comes."""
 
     async def main(there):
         async with endpoint(there.base_url, first_byte_s=LIMIT_S) as opened:
@@ -150,6 +150,26 @@ def test_a_stalled_loop_does_not_keep_a_silent_peer_alive():
 
     with peer([READ]) as there:
         assert asyncio.run(main(there)).error_type == "timed_out"
+
+
+def test_a_loop_that_always_stands_still_does_not_keep_a_silent_peer_alive():
+    """Every timer comes late, in virtual time: after some graces the deadline holds all the same."""
+
+    async def wait():
+        with Deadline(first_s=1.0, total_s=100.0) as deadline:
+            deadline.start()
+            await asyncio.Event().wait()
+
+    async def main():
+        loop, waiting = asyncio.get_running_loop(), asyncio.create_task(wait())
+        for _ in range(1000):
+            loop._virtual.now += 0.7
+            await asyncio.sleep(0)
+            if waiting.done():
+                break
+        return waiting.done() and waiting.exception()
+
+    assert isinstance(virtual_time.run(main()), TimeoutError)
 
 
 def test_a_connection_that_was_idle_longer_than_any_deadline_is_used_again():
