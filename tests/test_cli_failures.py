@@ -3,12 +3,12 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
-import subprocess
 from collections import Counter
 
 import pandas as pd
 import pytest
 from commands import asked, at, begun, called, kept, prompts, typed, wait_for
+from disks import disk_of
 from servers import simulated
 
 import batchrun
@@ -114,17 +114,10 @@ def test_the_cost_is_what_the_ledger_says(tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk():
     """A disk of 8 MB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
-    try:
+    with disk_of("8m") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def fill(file):

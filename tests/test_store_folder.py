@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from commands import at, begun, called, prompts, wait_for
+from disks import disk_of, remount
 from refused_calls import can_refuse, in_child, refuse
 from servers import simulated
 from stores import keep_all, opened, record, started
@@ -572,19 +573,12 @@ def test_every_command_refuses_it_alike(finished, tmp_path, how):
 
 
 @pytest.fixture
-def read_only(finished, tmp_path):
+def read_only(finished):
     """A copy of the folder on a disk that can only be read."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
-    try:
+    with disk_of("4m") as disk:
         shutil.copytree(finished[0], disk / "out")
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        remount(disk, "ro")
         yield disk / "out"
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def test_a_folder_that_can_only_be_read(finished, read_only, tmp_path):

@@ -10,14 +10,13 @@ import os
 import random
 import resource
 import string
-import subprocess
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from commands import asked, at, called, kept, prompts, typed
+from disks import disk_of, remount
 from promises import quick_folder
 from servers import simulated
 from stores import opened, record
@@ -90,25 +89,6 @@ def assert_nothing_lost(path, told, ending) -> None:
     assert sorted(row["index"] for row in rows) == list(range(ROWS))
     assert all(row["content"] == answer(row["index"]).content for row in rows)
     assert list((path / "_journal").iterdir()) == []
-
-
-@contextmanager
-def disk_of(size: int):
-    """A disk of its own; skips where mounting is not allowed."""
-    with tempfile.TemporaryDirectory() as name:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", name]
-        done = subprocess.run(mount, capture_output=True, check=False)
-        if done.returncode:
-            pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
-        try:
-            yield Path(name)
-        finally:
-            subprocess.run(["umount", "--lazy", name], check=True)
-
-
-def remount(disk: Path, options: str) -> None:
-    """Change a disk while it is in use."""
-    subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
 
 
 # 1. The store
