@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-CHANCE = 0.02
-"""How much of a count may be missing: some count system calls, of which a busy machine makes a few more or less."""
-
 COUNTS = Path(__file__).parent.parent / "docs/counts.json"
 
 
@@ -17,9 +14,9 @@ def read_counts(path: Path = COUNTS) -> dict[str, dict[str, int]]:
 
 
 def reach(rig: str, what: str, count: int, at_least: int, *, path: Path = COUNTS, write: bool = False) -> None:
-    """Fail where a count is too low, or clearly lower than the one kept; `write` keeps it in place of that."""
+    """Fail where a count is too low, or lower than the one kept; `write` keeps it in place of that."""
     kept = read_counts(path)
-    floor = at_least if write else max(at_least, int(kept.get(rig, {}).get(what, 0) * (1 - CHANCE)))
+    floor = at_least if write else max(at_least, kept.get(rig, {}).get(what, 0))
     assert count >= floor, f"{rig}: {count:,} {what}; it has to reach {floor:,}"
     if write:
         kept.setdefault(rig, {})[what] = count

@@ -21,7 +21,7 @@ def test_nothing_is_written_otherwise(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("count", "floor"), [(1999, "2,058"), (2057, "2,058")])
+@pytest.mark.parametrize(("count", "floor"), [(1999, "2,100"), (2099, "2,100")])
 def test_a_count_that_falls_fails(tmp_path, count, floor):
     """Below what the programme asks for, and below what was reached before."""
     path = tmp_path / "counts.json"

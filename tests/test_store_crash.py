@@ -144,13 +144,18 @@ def test_a_fault_at_some_calls_loses_nothing(quick, scene):
         strike(trial)
 
 
+def whole_hundreds(count: int) -> int:
+    """What is said of a count: a busy machine makes a few more groups or fewer, and so a few more calls or fewer."""
+    return count // 100 * 100
+
+
 @pytest.mark.rig
 def test_a_fault_at_any_call_loses_nothing(quick, reached):
     """The long form: every call of every kind of start, and each way to fail; the rarer starts meet the worst three."""
     trials = [trial for scene in (fresh, killed, with_failures) for trial in trials_of(scene(quick))]
     kinds = ["kill before", "kill after", "input/output errors"]
     trials += [trial for scene in (killed_in_recovery, compacted) for trial in trials_of(scene(quick), kinds)]
-    reached("T1", "faults at every call of a start", strike_all(trials), at_least=1500)
+    reached("T1", "faults at every call of a start", whole_hundreds(strike_all(trials)), at_least=1500)
 
 
 @pytest.mark.rig
@@ -163,4 +168,4 @@ def test_a_kill_while_failures_leave_and_another_in_the_recovery_lose_nothing(qu
         path = copied(before.path, quick / f"killed-at-{at}")
         told = before.told | driven(path, Keeping(all_succeed()), Fault("kill before", at))
         trials += trials_of(Scene(path, told, Keeping([])), ["kill before"])
-    reached("T1", "kills in the recovery from a kill", strike_all(trials), at_least=200)
+    reached("T1", "kills in the recovery from a kill", whole_hundreds(strike_all(trials)), at_least=200)
