@@ -176,6 +176,6 @@ def test_many_kills(tmp_path, reached):
 @pytest.mark.long
 def test_two_hundred_kills(tmp_path):
     """The same for a release."""
-    endings = trials(tmp_path, 20, rows=2500, kills=10)
+    endings = trials(tmp_path, 20, rows=5000, kills=10)
     print(dict(endings))  # noqa: T201
     assert endings["kill"] == 200

@@ -85,9 +85,16 @@ def test_duplicate_ids_name_both_places(run):
     with pytest.raises(PromptError) as caught:
         run({"custom_id": "a", "prompt": "1"}, {"custom_id": "b", "prompt": "2"}, {"custom_id": "a", "prompt": "1"})
     message = caught.value.message
-    assert "1 rows repeat the custom_id of another row: 'a' at" in message
+    assert "1 row repeats the custom_id of another row: 'a' at" in message
     assert "in.jsonl:1 and" in message
     assert message.endswith("in.jsonl:3")
+
+
+def test_duplicate_ids_and_other_problems_are_told_at_once(run):
+    """Nobody mends an input twice."""
+    with pytest.raises(PromptError) as caught:
+        run({"custom_id": "a", "prompt": "1"}, b"not json", {"custom_id": "a", "prompt": "1"})
+    assert caught.value.message.splitlines()[1].endswith("in.jsonl:2: not JSON: expecting value at column 1")
 
 
 def test_an_id_that_looks_like_a_made_one_is_a_duplicate_of_it(run):
@@ -123,7 +130,7 @@ def test_ids_that_only_share_their_hash_are_no_duplicates(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"custom_id": "a"}\n{"custom_id": "b"}\n')
     prompts = open_prompts(str(tmp_path / "in.jsonl"))
     collided = array("q", [hash("a"), hash("a")])
-    _refuse_duplicates(prompts, collided)
+    _refuse_duplicates(prompts, collided, [])
 
 
 ROW = {"custom_id": "a", "prompt": "p"}

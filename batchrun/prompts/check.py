@@ -81,7 +81,7 @@ def check(prompts: Prompts, renderer: Renderer, each: Callable[[Request | None],
     if not rows:
         files = ", ".join(prompts.files)
         raise PromptError("holds no rows", where=files, remedy="write one row a line into it, or name another input")
-    _refuse_duplicates(prompts, id_hashes)
+    _refuse_duplicates(prompts, id_hashes, problems)
     return Checked(
         rows=rows,
         invalid=rows - models.total(),
@@ -121,7 +121,7 @@ def _custom_id(prompt: Prompt | PromptError) -> str:
     return f"row-{prompt.index}" if prompt.custom_id is None else prompt.custom_id
 
 
-def _refuse_duplicates(prompts: Prompts, id_hashes: array[int]) -> None:
+def _refuse_duplicates(prompts: Prompts, id_hashes: array[int], problems: list[PromptError]) -> None:
     import numpy as np
 
     hashes = np.frombuffer(id_hashes, dtype=np.int64)
@@ -141,6 +141,10 @@ def _refuse_duplicates(prompts: Prompts, id_hashes: array[int]) -> None:
         if len(pairs) == _PAIRS_NAMED:
             break
     if pairs:
-        problem = f"{len(repeats)} rows repeat the custom_id of another row: " + "; ".join(pairs)
-        remedy = "give each row a custom_id of its own, or none: then its position is its id"
-        raise PromptError(problem + ("; …" if len(repeats) > len(pairs) else ""), remedy=remedy)
+        repeat = "1 row repeats" if len(repeats) == 1 else f"{len(repeats):,} rows repeat"
+        more = "; …" if len(repeats) > len(pairs) else ""
+        others = "".join(f"\n  {problem}" for problem in problems)
+        raise PromptError(
+            f"{repeat} the custom_id of another row: {'; '.join(pairs)}{more}{others}",
+            remedy="give each row a custom_id of its own, or none: then its position is its id",
+        )
