@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import glob
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 
-from batchrun.errors import ConfigError, FolderUnusable
+from batchrun.errors import ConfigError
 from batchrun.export.forms import ENVELOPES, Form, columns_for, writer_for
 from batchrun.export.joining import input_columns, joined
 from batchrun.export.order import in_order
-from batchrun.store.manifest import Manifest
 from batchrun.store.parts import check_part
 from batchrun.store.schema import FAILURES, RESULTS
 from batchrun.store.snapshot import Snapshot
@@ -43,16 +41,15 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_folder(folder: RunFolder) -> Snapshot:
-    """A view of a folder, also while a run is going on, each part compared with its checksum first.
+    """A view of a folder, also while a run is going on, each of its parts compared with its checksum.
 
     Raises:
         FolderUnusable: there is no run, or it is damaged.
     """
-    run = folder.read_run_file()
-    with _reading():
-        for part in Manifest(folder, run.run_id).parts.values():
-            check_part(folder, part)
-        return Snapshot(folder.path)
+    snapshot = Snapshot(folder.path)
+    for part in snapshot.manifest.parts.values():
+        check_part(folder, part)
+    return snapshot
 
 
 def refuse_target(snapshot: Snapshot, output: str, join: Prompts | None) -> None:
@@ -106,7 +103,7 @@ def _rows(snapshot: Snapshot, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """All rows, in small batches of one schema; columns that a failure or a success does not have are null."""
     for kind, kept in zip(_KINDS, (RESULTS, FAILURES), strict=True):
         names = [name for name in schema.names if name in kept.names]
-        for whole in _batches(snapshot, kind, names):
+        for whole in snapshot.batches(kind, names):
             for start in range(0, whole.num_rows, _SLICE_ROWS):
                 batch = whole.slice(start, _SLICE_ROWS)
                 columns = [
@@ -133,23 +130,7 @@ def _indexes(snapshot: Snapshot) -> bytearray:
     """Which rows of the input are there, one byte a row."""
     there = bytearray(snapshot.run.rows)
     for kind in _KINDS:
-        for batch in _batches(snapshot, kind, ["index"]):
+        for batch in snapshot.batches(kind, ["index"]):
             for index in batch.column("index").to_pylist():
                 there[index] = 1
     return there
-
-
-def _batches(snapshot: Snapshot, kind: Kind, names: list[str]) -> Iterator[pa.RecordBatch]:
-    with _reading():
-        yield from snapshot.batches(kind, names)
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise FolderUnusable(
-            f"the run folder cannot be read: {error}",
-            remedy="type it again if a run was just ending there, else restore the folder from a copy",
-        ) from error

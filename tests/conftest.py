@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from counts import reach
 
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 1 << 30
+
 
 def pytest_addoption(parser):
     parser.addoption("--write-counts", action="store_true", help="keep the counts that the rigs reach")
+
+
+def pytest_configure(config):
+    """Plain tests write to memory where there is some: a disk takes its time to flush, of which they ask thousands.
+
+    The rigs write to the disk.
+    """
+    plain = "not rig" in config.option.markexpr and not config.option.basetemp
+    if plain and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+        folder = tempfile.TemporaryDirectory(dir=MEMORY, prefix="batchrun-tests-")
+        config.add_cleanup(folder.cleanup)
+        Path(folder.name).chmod(0o711)  # as that of the system, for a test that is somebody else for a moment
+        os.environ["TMPDIR"] = tempfile.tempdir = folder.name
 
 
 @pytest.fixture
@@ -29,8 +48,6 @@ def reached(request):
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
     """A developer's own BATCHRUN_* variables and key must not change a test."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("BATCHRUN_") or name == "FIREWORKS_API_KEY":
             monkeypatch.delenv(name)

@@ -87,8 +87,8 @@ MUTANTS = (
     Mutant(
         "folders above a new run folder are not flushed",
         "D1: the whole run is gone after a power cut",
-        "for path in (self.path, *new):",
-        "for path in (self.path,):",
+        "            self.fs.make_dir(path, 0o777)\n            self.fs.flush_dir(path.parent)\n",
+        "            self.fs.make_dir(path, 0o777)\n",
         "T2",
         "fresh",
     ),

@@ -120,6 +120,13 @@ def simulated(
                 end(process)
 
 
+def embedded_at_once(folder: Path) -> dict[str, str]:
+    """The environment in which the embedded endpoint, too, answers at once."""
+    plan = folder / "at-once.yaml"
+    plan.write_text(json.dumps({"latency": AT_ONCE}))
+    return {"BATCHRUN_SIMULATE_SCENARIO": str(plan)}
+
+
 @contextmanager
 def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the command with these arguments; what is still running when the block ends is killed."""

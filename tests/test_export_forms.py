@@ -333,7 +333,7 @@ def test_a_lost_manifest_is_damage(tmp_path):
     """Not a bug of ours."""
     folder = make(tmp_path / "out", [ended(0)])
     (folder / "_manifest").rename(tmp_path / "elsewhere")
-    with pytest.raises(FolderUnusable, match="cannot be read"):
+    with pytest.raises(FolderUnusable, match="_manifest: is missing"):
         open_folder(RunFolder(folder))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from math import isfinite
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +25,7 @@ import batchrun
 from batchrun.errors import FolderBusy, FolderUnusable
 from batchrun.store.folder import RunFolder
 from batchrun.store.identity import fit
+from batchrun.store.recovery import recover
 from batchrun.store.schema import FAILURES, RESULTS
 from batchrun.store.snapshot import Snapshot
 from batchrun.types import Record
@@ -102,6 +105,7 @@ def test_rows_that_are_settled_are_not_open_again(tmp_path):
         with opened(tmp_path / "out", 4, retry_failed=mode) as store:
             open_rows[mode] = [index for index in range(4) if store.is_open(index)]
             assert store.open_rows() == len(open_rows[mode])
+            assert store.open_among(np.arange(4)).tolist() == open_rows[mode]
     assert open_rows == {"retryable": [1, 3], "all": [1, 2, 3], "none": [3]}
 
 
@@ -118,6 +122,15 @@ def test_a_success_takes_its_failure_out_of_failures_and_keeps_its_attempts(tmp_
     assert kept["attempts"] == 3
     assert kept["cost_usd"] == 7e-9
     assert [entry["error_type"] for entry in json.loads(kept["attempt_log"])] == ["timed_out", "server_error"]
+
+
+def test_what_an_attempt_cost_that_nobody_knows_is_not_invented(tmp_path):
+    """The success that follows it costs what it costs itself."""
+    keep_all(tmp_path / "out", [record(0, failed=True, prompt_tokens=10, cost_usd=None)], 1)
+    keep_all(tmp_path / "out", [record(0, cost_usd=4e-9)], 1)
+    (row,) = Snapshot(tmp_path / "out").table("results").to_pylist()
+    (attempt,) = json.loads(row["attempt_log"])
+    assert (row["cost_usd"], attempt.get("cost_usd")) == (4e-9, None)
 
 
 def test_a_row_that_fails_again_has_one_failure_with_all_attempts(tmp_path):
@@ -260,6 +273,39 @@ def test_a_retried_row_is_seen_once_while_the_run_goes_on(tmp_path):
     assert seen == [[0], []]
 
 
+def test_what_is_sealed_while_a_reader_looks_is_found_in_its_part(tmp_path):
+    """The journal file that was there a moment ago is gone, and a reader goes on."""
+    path = tmp_path / "out"
+    with opened(path, 2) as store:
+        started(store)
+        store.keep(record(0))
+        store.abandon()
+    before = Snapshot(path)
+    (number,) = before._numbers()
+    keep_all(path, [record(1)], 2)
+    assert before._read_segment(number) == []
+    assert Snapshot(path).table("results")["index"].to_pylist() == [0, 1]
+
+
+def test_a_success_stands_whatever_the_journal_says_later(tmp_path):
+    """D6 holds before a segment is sealed, too."""
+    path = tmp_path / "out"
+    keep_all(path, [record(0)], 1)
+    with opened(path, 1) as store:
+        started(store)
+        store.keep(record(0, failed=True))
+        store.abandon()
+    snapshot = Snapshot(path)
+    assert [snapshot.table(kind)["index"].to_pylist() for kind in ("results", "failures")] == [[0], []]
+
+
+def test_a_large_answer_comes_back(tmp_path):
+    """It is written in pieces."""
+    content = random.Random(1).randbytes(1_500_000).hex()
+    keep_all(tmp_path / "out", [record(0, content=content)], 1)
+    assert Snapshot(tmp_path / "out").table("results")["content"].to_pylist() == [content]
+
+
 # What keeps others out
 
 
@@ -340,6 +386,13 @@ def test_a_part_that_the_manifest_does_not_list_is_refused(tmp_path):
     with pytest.raises(FolderUnusable, match=stray.name), opened(tmp_path / "out", 2):
         pass
     assert stray.exists()
+
+
+def test_rows_that_the_input_does_not_have_are_refused(tmp_path):
+    """They would be counted where nobody asked for them."""
+    keep_all(tmp_path / "out", [record(2)], 3)
+    with pytest.raises(FolderUnusable, match="holds rows that the input does not have"):
+        recover(RunFolder(tmp_path / "out"), "0" * 32, 2)
 
 
 def damaged_copies(folder: Path):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from damages import mend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import FaultyFs, feed, finished_turns, in_a_child, record, run_file, started
@@ -218,6 +219,21 @@ def test_a_part_that_is_copied_back_is_still_a_stray(tmp_path):
     old[0].write_bytes(data)
     settle(path, ["b", "a"])
     assert len(answers(path)) == 2
+    settle(path, ["a", "b"], "rerun")
+    old[0].write_bytes(data)  # not one of those that the last change has dropped
+    settle(path, ["a", "b"])
+    assert len(answers(path)) == 2
+
+
+def test_an_answer_that_was_set_aside_is_mended_too(tmp_path):
+    """It was paid for, and a later input may ask for it again."""
+    path = tmp_path / "out"
+    settle(path, ["a", "b"])
+    settle(path, ["c", "b"], "rerun")
+    with next((path / "_replaced/results").glob("part-*")).open("ab") as part:
+        part.write(b"more")
+    assert (mend(path).saved_rows, set_aside(path)) == (1, ["a"])
+    assert settle(path, ["a", "b"], "rerun") == []
 
 
 def test_new_goes_on_in_the_folder_that_it_made(tmp_path):

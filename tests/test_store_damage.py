@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import shutil
 from contextlib import suppress
@@ -31,14 +32,18 @@ from stores import feed, opened
 
 from batchrun.errors import FolderUnusable
 from batchrun.store.folder import RunFolder
-from batchrun.store.manifest import Entry
+from batchrun.store.framing import frame, seed_of
+from batchrun.store.manifest import Entry, Manifest, Part
 from batchrun.store.parts import PartWriter, schema_of
 from batchrun.store.replay import SegmentReader
 from batchrun.store.schema import to_batch
+from batchrun.store.snapshot import Snapshot
+from batchrun.store.verify import verify
 
 LONG, SHORT = 3008, 16
 REPAIRED_EACH, FINISHED_EACH = 8, 16
 PART = "results/part-000000-000001.parquet"
+RUN = "0" * 32
 
 
 class Base:
@@ -134,6 +139,18 @@ def test_no_damage_is_silent_ever(bases, tmp_path, reached):
     assert outcomes["like a crash"] < LONG // 50
     reached("T7", "damages", LONG, 3000)
     reached("T7", "folders mended", outcomes["repaired"], 300)
+
+
+def test_a_damaged_folder_is_not_read(copy):
+    """Neither what a part holds nor what a journal file does."""
+    whole, name = (copy / PART).read_bytes(), "_journal/000007-000002.jl"
+    (copy / PART).write_bytes(whole[:-9])
+    with pytest.raises(FolderUnusable, match=f"{PART}: cannot be read"):
+        Snapshot(copy)
+    (copy / PART).write_bytes(whole)
+    flip(copy / name, 100)
+    with pytest.raises(FolderUnusable, match=f"{name}: is damaged"):
+        Snapshot(copy)
 
 
 # A repair
@@ -358,6 +375,112 @@ def test_a_part_that_does_not_fit_the_others_is_named_and_mended(records, option
     rows = contents(copy)
     assert {index: rows[index] for index in bases[1].rows} == bases[1].rows
     assert rows.keys() - bases[1].rows.keys() <= {19}
+
+
+def test_a_part_that_was_written_broken_is_named_and_set_aside(bases, copy):
+    """It is what was written, and nobody can read it."""
+    name, data = "results/part-000099-000001.parquet", b"PAR1, and nothing else"
+    (copy / name).write_bytes(data)
+    part = Part(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=1)
+    Manifest(RunFolder(copy), RUN).put(Entry(kind="merge", at=0, epoch=99, parts=[part]))
+    assert [line.partition(": Parquet")[0] for line in problems(copy)] == [f"{name}: cannot be read"]
+    done = mend(copy)
+    assert problems(copy) == []
+    assert contents(copy) == bases[1].rows
+    assert (copy / done.quarantine / name).read_bytes() == data
+
+
+def test_an_empty_first_part_that_others_wrote_is_written_as_we_write_it(copy):
+    """Another release of the Parquet library makes another file of the same columns."""
+    entry = Manifest(RunFolder(copy), RUN).entries[0]
+    parts = [msgspec.structs.replace(part, bytes=part.bytes + 1) for part in entry.parts]
+    line = msgspec.json.encode(msgspec.structs.replace(entry, parts=parts))
+    (copy / "_manifest" / f"{0:020d}.json").write_bytes(frame(line, seed_of(RUN, "manifest", 0)))
+    assert len(problems(copy)) == 2
+    mend(copy)
+    assert problems(copy) == []
+    assert sorted(finish(copy)) == list(range(ROWS))
+
+
+def test_a_link_to_a_part_is_not_that_part(copy, tmp_path):
+    """What it leads to may change after it has been looked at."""
+    (copy / PART).rename(tmp_path / "elsewhere")
+    (copy / PART).symlink_to(tmp_path / "elsewhere")
+    assert problems(copy) == [f"{PART}: is a symbolic link (rows 0 to 6 of the input)"]
+
+
+def test_files_that_are_not_ours_are_set_aside_where_they_would_be_read(bases, copy):
+    """Beside what a run reads they are only noted."""
+    strays = ["results/notes.parquet", "_manifest/notes.json"]
+    for name in (*strays, "notes.txt", "_journal/notes.txt"):
+        (copy / name).write_text("precious")
+    assert problems(copy) == [
+        "_manifest/notes.json: is not an entry of this run",
+        "results/notes.parquet: is not a run's file, and readers take it for rows",
+    ]
+    assert verify(RunFolder(copy)).notes == ["not a run's: notes.txt, _journal/notes.txt"]
+    done = mend(copy)
+    assert [(copy / done.quarantine / name).read_text() for name in strays] == ["precious", "precious"]
+    assert [(copy / name).read_text() for name in ("notes.txt", "_journal/notes.txt")] == ["precious", "precious"]
+    assert (problems(copy), contents(copy)) == ([], bases[1].rows)
+
+
+def test_a_journal_file_that_says_nothing_is_nobodys(bases, copy):
+    """No start began it: it is named, and taken away."""
+    (copy / "_journal/000090-000001.jl").touch()
+    with pytest.raises(FolderUnusable, match="the manifest does not say that this was begun"):
+        start(copy)
+    assert problems(copy) == ["_journal/000090-000001.jl: is not this run's"]
+    mend(copy)
+    assert contents(copy) == bases[1].rows
+    assert problems(copy) == []
+
+
+def test_rerun_sets_a_damaged_journal_file_aside_whole(bases, copy):
+    """None of its rows is kept, and it is in the quarantine as it was."""
+    name = "_journal/000007-000002.jl"
+    flip(copy / name, 400)
+    before = (copy / name).read_bytes()
+    done = mend(copy, "rerun")
+    assert lost(bases[1], copy) == bases[1].in_file[name]
+    assert done.lost_rows == len(lost(bases[1], copy))
+    assert (copy / done.quarantine / name).read_bytes() == before
+
+
+def test_an_entry_of_a_newer_batchrun_is_no_damage(copy):
+    """Whoever looks is told what would read it."""
+    line = b'{"kind":"vacuum","at":0,"epoch":0}'
+    number = Manifest(RunFolder(copy), RUN).next_number()
+    (copy / "_manifest" / f"{number:020d}.json").write_bytes(frame(line, seed_of(RUN, "manifest", number)))
+    for look in (start, contents, problems, mend):
+        with pytest.raises(FolderUnusable, match="newer batchrun") as error:
+            look(copy)
+        assert "pip install --upgrade" in error.value.remedy
+
+
+class WhileARunGoesOn(RunFolder):
+    """A folder whose history has grown by an entry each time that somebody looks at it, until it is `told` to stay."""
+
+    def __init__(self, path, looks: int) -> None:
+        super().__init__(path)
+        self.looks, self.looked = looks, 0
+
+    def read_run_file(self):
+        """Say what is being run, after the run has gone on for a moment."""
+        self.looked += 1
+        if self.looked <= self.looks:
+            Manifest(RunFolder(self.path), RUN).put(Entry(kind="exposed", at=0, epoch=0))
+        else:
+            (self.path / "results/part-000099-000001.parquet").unlink(missing_ok=True)
+        return super().read_run_file()
+
+
+@pytest.mark.parametrize(("looks", "found", "looked"), [(1, 0, 2), (4, 0, 5), (5, 1, 5)])
+def test_what_seems_wrong_while_a_run_goes_on_is_looked_at_again(copy, looks, found, looked):
+    """A part that is about to be listed is a stray for a moment; what is still one at the fifth look is told."""
+    (copy / "results/part-000099-000001.parquet").write_bytes(b"PAR1")
+    folder = WhileARunGoesOn(copy, looks)
+    assert (len(verify(folder).problems), folder.looked) == (found, looked)
 
 
 def test_a_part_of_a_newer_batchrun_is_no_damage(copy):

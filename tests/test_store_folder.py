@@ -12,28 +12,33 @@ import stat
 import subprocess
 import tempfile
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 from commands import at, begun, called, prompts, wait_for
 from disks import disk_of, remount
-from refused_calls import can_refuse, in_child, refuse
+from refused_calls import can_refuse, in_thread, refuse
 from servers import simulated
 from stores import keep_all, opened, record, started
+from system_calls import intercepted
 
 import batchrun
 from batchrun.config import StoreConfig
-from batchrun.errors import BatchrunError, FolderUnusable, StoreError
+from batchrun.errors import BatchrunError, FolderBusy, FolderUnusable, StoreError
+from batchrun.store.counting import count_kept
 from batchrun.store.folder import RunFolder
 from batchrun.store.fs import Fs, read
-from batchrun.store.manifest import Session
+from batchrun.store.journal import RESERVE_BYTES
+from batchrun.store.manifest import Manifest, Session
+from batchrun.store.recovery import recover
 from batchrun.store.snapshot import Snapshot
+from batchrun.store.verify import verify
 
 ROOMS = ["results", "failures", "report", "_journal", "_manifest"]
 SOMEBODY = 12345
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
 with_seccomp = pytest.mark.skipif(not can_refuse(), reason="this kernel refuses no system call on request")
-forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +346,48 @@ def test_links_that_lead_to_one_another(tmp_path):
     assert "Too many levels of symbolic links" in refused(tmp_path / "a", reading=False).message
 
 
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    """It is refused, and stays."""
+    (tmp_path / "out").write_bytes(b"precious")
+    assert "out: is not a folder" in refused(tmp_path / "out", reading=False).message
+
+
+def test_a_link_that_leads_nowhere(tmp_path):
+    """Nobody can have a run write elsewhere by laying one."""
+    (tmp_path / "out").symlink_to("nowhere")
+    assert "out: cannot be read: No such file or directory" in refused(tmp_path / "out", reading=False).message
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("at", range(1, 17))
+def test_names_that_a_killed_start_has_made_are_flushed_by_the_next(tmp_path, at):
+    """Wherever it was killed: a power cut after the next one would else take the folder with all that is in it."""
+    unflushed, calls = set(), count(1)
+
+    def note(call, act):
+        act()
+        if call.name == "make_dir":
+            unflushed.add(call.path)
+        elif call.name == "flush_dir":
+            unflushed.difference_update([path for path in unflushed if path.parent == call.path])
+        if next(calls) == at:
+            raise Killed
+
+    def start():
+        folder = RunFolder(tmp_path / "a" / "b" / "out")
+        folder.make()
+        folder.make_room("_replaced/results")
+
+    with intercepted(tmp_path, note):
+        with pytest.raises(Killed):
+            start()
+        start()
+    assert unflushed == set()
+
+
 def test_a_file_in_the_place_of_a_room_that_is_to_be_made(tmp_path):
     """Something that came in the meantime is an error of the disk."""
     (tmp_path / "results").write_bytes(b"")
@@ -376,11 +423,22 @@ def test_a_folder_without_permission():
         assert "make the folder writable for you" in error.value.remedy
 
 
+@as_root
+def test_a_folder_above_that_is_not_ours_to_read():
+    """Home folders often stand in one: nothing in it was made by us."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        (Path(name) / "mine").mkdir()
+        os.chown(Path(name) / "mine", SOMEBODY, SOMEBODY)
+        with as_somebody():
+            keep_all(Path(name) / "mine" / "out", [record(0)], 1)
+        assert Snapshot(Path(name) / "mine" / "out").table("results").num_rows == 1
+
+
 # 5. The lock
 
 
 @with_seccomp
-@forks
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_disk_without_locks_is_an_error(tmp_path, error):
     """There is no run without a lock."""
@@ -390,8 +448,16 @@ def test_a_disk_without_locks_is_an_error(tmp_path, error):
         with opened(tmp_path / "out", 1):
             return "a run without a lock"
 
-    said = in_child(start)
-    assert said == f"StoreError: {tmp_path / 'out/_lock'}: {os.strerror(error)}"
+    with pytest.raises(StoreError, match=f"out/_lock: {os.strerror(error)}"):
+        in_thread(start)
+
+
+def test_a_holder_that_has_not_said_yet_who_it_is(tmp_path):
+    """It holds the folder all the same."""
+    with opened(tmp_path / "out", 1):
+        (tmp_path / "out" / "_lock").write_bytes(b"")
+        with pytest.raises(FolderBusy, match="its process could not be read"), RunFolder(tmp_path / "out").locked():
+            pass
 
 
 def stopped_by(store, hand) -> StoreError:
@@ -445,7 +511,6 @@ def test_a_folder_that_is_removed_while_a_run_goes_on_stops_it(tmp_path):
 
 
 @with_seccomp
-@forks
 @pytest.mark.parametrize(
     ("call", "error", "remedy"),
     [
@@ -472,14 +537,53 @@ def test_what_the_system_refuses_is_an_error_of_the_disk(tmp_path, call, error, 
                 return f"{refusal} -> {refusal.remedy}"
         return "nothing was noticed"
 
-    said = in_child(start)
+    said = in_thread(start)
     assert str(tmp_path / "out") in said
     assert os.strerror(error) in said
     assert remedy in said
 
 
+@pytest.mark.parametrize(
+    ("room", "look"),
+    [
+        ("_journal", lambda folder: recover(folder, "0" * 32, 4)),
+        ("_journal", lambda folder: count_kept(folder, folder.read_run_file())),
+        ("_manifest", lambda folder: Manifest(folder, "0" * 32)),
+    ],
+)
+def test_a_room_that_goes_while_somebody_looks_is_told_in_words(out, room, look):
+    """Whichever of its steps meets it."""
+    shutil.rmtree(out / room)
+    with pytest.raises(FolderUnusable, match=f"{room}: cannot be read: No such file or directory"):
+        look(RunFolder(out))
+
+
 @with_seccomp
-@forks
+@pytest.mark.parametrize(
+    ("call", "look"),
+    [
+        ("getdents64", RunFolder.exists),
+        ("getdents64", RunFolder.make),
+        ("openat", RunFolder.read_run_file),
+        ("getdents64", lambda folder: Snapshot(folder.path)),
+        ("openat", lambda folder: Snapshot(folder.path)),
+        ("getdents64", verify),
+        ("getdents64", lambda folder: recover(folder, "0" * 32, 4)),
+    ],
+)
+def test_a_disk_that_cannot_be_read_is_no_damage(out, call, look):
+    """Its folder may be whole: nothing is said of a repair of it."""
+
+    def start():
+        refuse(call, errno.EIO)
+        look(RunFolder(out))
+
+    with pytest.raises(StoreError, match=f"^{out}.*: Input/output error") as error:
+        in_thread(start)
+    assert (error.value.exit_code, error.value.remedy) == (6, "repair the disk, then run the same command again")
+
+
+@with_seccomp
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR])
 def test_what_closing_says_comes_too_late_to_count(tmp_path, error):
     """All that counts was flushed before: the answers are there, whatever the system says then."""
@@ -492,8 +596,17 @@ def test_what_closing_says_comes_too_late_to_count(tmp_path, error):
             store.close(Session(exit_code=0, cause=""), [])
         return "done"
 
-    assert in_child(start) == "done"
+    assert in_thread(start) == "done"
     assert Snapshot(tmp_path / "out").table("results").num_rows == 1
+
+
+def test_where_no_room_can_be_claimed_it_is_written(tmp_path, monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    with opened(tmp_path / "out", 1) as store:
+        started(store)
+        assert (tmp_path / "out" / "_journal" / ".reserve").stat().st_size == RESERVE_BYTES
+        store.abandon()
 
 
 def test_closing_twice_is_a_bug(tmp_path):

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from stores import feed, opened, record
+from stores import feed, opened, record, started
 
 from batchrun.config import StoreConfig
 from batchrun.errors import StoreError
@@ -117,6 +117,83 @@ def test_a_disk_that_fails_is_told_to_everybody_who_waits_keeps_or_closes(tmp_pa
     with opened(tmp_path / "out", 2, disk) as store:
         asyncio.run(suffer(store))
     assert [error.exit_code for error in heard] == [6]
+
+
+def test_a_disk_that_fails_when_the_loop_has_ended_is_told_to_whoever_closes(tmp_path):
+    """There is nobody else left to tell."""
+    disk = BrokenDisk()
+    with opened(tmp_path / "out", 1, disk) as store:
+        started(store)
+        disk.broken = True
+        store.keep(record(0))
+        with pytest.raises(StoreError, match="Input/output error"):
+            store.close(Session(exit_code=6, cause=""), [])
+
+
+def test_the_first_failure_is_the_cause(tmp_path):
+    """The writer and the sealer may both fail: what follows says nothing new."""
+    with opened(tmp_path / "out", 1) as store:
+        started(store)
+        for what in ("first", "second"):
+            store.journal.fail(StoreError(what))
+        with pytest.raises(StoreError, match="first"):
+            store.close(Session(exit_code=6, cause=""), [])
+
+
+def test_a_bug_in_the_writer_is_no_slow_disk(tmp_path):
+    """Nobody waits for a writer that has died of what nobody thought of."""
+
+    def seal(sealed):
+        raise RuntimeError(f"segment {sealed.segment} is odd")
+
+    with opened(tmp_path / "out", 1) as store:
+        started(store)
+        store.journal._seal = seal
+        with pytest.raises(StoreError, match="writing failed: RuntimeError: segment 1 is odd"):
+            store.close(Session(exit_code=0, cause=""), [])
+
+
+def test_who_gave_up_waiting_is_not_told(tmp_path):
+    """A run that is cancelled while the disk is at it goes on to its end."""
+    disk = SlowDisk()
+
+    async def give_up(store):
+        store.start(StoreConfig(flush_ms=1), lambda error: None)
+        disk.slow = True
+        store.keep(record(0))
+        waiting, patient = (asyncio.create_task(store.journal.settled()) for _ in range(2))
+        await asyncio.to_thread(disk.asked.acquire)
+        waiting.cancel()
+        disk.slow = False
+        disk.let_go.release()
+        await patient
+        await asyncio.to_thread(store.close, Session(exit_code=0, cause=""), [])
+        return waiting.cancelled()
+
+    with opened(tmp_path / "out", 1, disk) as store:
+        assert asyncio.run(give_up(store))
+
+
+def test_who_waits_is_told_by_one_of_two_threads_that_fail(tmp_path):
+    """The sealer tells those whom the writer was about to tell: nobody is told by neither."""
+
+    async def wait(store):
+        store.start(StoreConfig(flush_ms=1), lambda error: None)
+        await store.journal.settled()
+        waiters = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        store.journal._waiters.extend(waiters)
+        store.journal._tell(3)
+        await asyncio.gather(*waiters)
+        await asyncio.to_thread(store.abandon)
+
+    with opened(tmp_path / "out", 1) as store:
+        asyncio.run(wait(store))
+
+
+def test_nothing_is_kept_before_the_start(tmp_path):
+    """It would be in no journal."""
+    with opened(tmp_path / "out", 1) as store, pytest.raises(StoreError, match="before the store is started"):
+        store.keep(record(0))
 
 
 def test_more_than_the_disk_can_take_waits(tmp_path):

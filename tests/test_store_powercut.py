@@ -48,6 +48,7 @@ class RealDisk:
     def __init__(self, kind: str, folder: Path) -> None:
         self.make, self.options = KINDS[kind]
         self.image, self.root = folder / "disk.img", folder / "disk"
+        self.mounted = False
         self.root.mkdir()
         with self.image.open("wb") as file:
             file.truncate(IMAGE_BYTES)
@@ -57,11 +58,13 @@ class RealDisk:
     def mount(self) -> None:
         """Mount it; what it had written down is there."""
         _do(["mount", "-o", self.options, str(self.image), str(self.root)])
+        self.mounted = True
 
     def unmount(self) -> None:
-        """Unmount it, if it is mounted."""
-        if os.path.ismount(self.root):
+        """Unmount it, if it is mounted: of that we keep the books, as xfs answers nothing without power."""
+        if self.mounted:
             _do(["umount", str(self.root)])
+        self.mounted = False
 
     def settle(self) -> None:
         """Return when all that is on it is safe."""

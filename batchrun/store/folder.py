@@ -15,7 +15,7 @@ import msgspec
 
 from batchrun.errors import FolderBusy, FolderUnusable, StoreError
 from batchrun.store.framing import frame, seed_of, unframe
-from batchrun.store.fs import Fs, read
+from batchrun.store.fs import Fs, looking, read
 from batchrun.store.inspection import is_folder, look_into, refuse_open_to_others
 from batchrun.store.schema import SCHEMA_VERSION
 
@@ -95,7 +95,8 @@ class RunFolder:
                 f"{self.run_file}: is missing, and answers are here; nothing was changed",
                 remedy=repair_command(self.path),
             )
-        foreign = sorted({entry.name for entry in self.path.iterdir()} - _OURS)
+        with looking(self.path):
+            foreign = sorted({entry.name for entry in self.path.iterdir()} - _OURS)
         if foreign and not there:
             raise FolderUnusable(
                 f"{self}: holds files that are not a run's: {', '.join(foreign[:3])}",
@@ -131,24 +132,33 @@ class RunFolder:
         return bool(parts) or any(name.endswith(".jl") for name in found.get(self.journal, ()))
 
     def make(self) -> None:
-        """Make the folder, those above it, and the rooms in it; what is there stays."""
-        new = [path for path in self.path.parents if not path.exists()]
+        """Make the folder, those above it, and the rooms in it; what is there stays.
+
+        A folder is made when the names of those above it are on disk. So of what a start has made that was killed only
+        the lowest name may not be, and is flushed by the next.
+        """
+        with looking(self.path):
+            new = [path for path in self.path.parents if not path.exists()]
+        above = [self.path, *new][-1].parent.parent
+        if os.access(above, os.R_OK, effective_ids=True):  # else nothing there is ours
+            self.fs.flush_dir(above)
+        for path in reversed(new):
+            self.fs.make_dir(path, 0o777)
+            self.fs.flush_dir(path.parent)
         self.fs.make_dir(self.path)
         for room in self.rooms:
             self.fs.make_dir(room)
         refuse_open_to_others(self.path, self.look(whole=False))  # somebody may have been quicker
         self.fs.flush_dir(self.path)
-        for path in (self.path, *new):
-            self.fs.flush_dir(path.parent)
+        self.fs.flush_dir(self.path.parent)
 
     def make_room(self, room: str) -> None:
-        """Make a room by its path in the folder, if it is not there."""
+        """Make a room by its path in the folder; one that is there may have been made by a start that was killed."""
         path = self.path
         for name in room.split("/"):
             path /= name
-            if not path.exists():
-                self.fs.make_dir(path)
-                self.fs.flush_dir(path.parent)
+            self.fs.make_dir(path)
+            self.fs.flush_dir(path.parent)
 
     def read_run_file(self) -> RunFile:
         """What `run.json` says, or its copy if they differ; raises FolderUnusable if missing, damaged, or newer."""
@@ -225,8 +235,9 @@ class RunFolder:
             return
         path = self.path / "_lock"
         try:
-            status = path.lstat()
-        except OSError as error:
+            with looking(path):
+                status = path.lstat()
+        except FolderUnusable as error:
             remedy = "let the run folder be while a run is going on; run the same command again to go on"
             raise StoreError(f"{path}: has been taken away while the run was going on", remedy=remedy) from error
         if (status.st_dev, status.st_ino) != self._held:

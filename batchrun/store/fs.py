@@ -11,20 +11,22 @@ import errno
 import fcntl
 import os
 import stat
-import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchrun.errors import FolderUnusable, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
 _AS_IT_IS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _READ_BYTES = 1024 * 1024
+_FULL_FLUSH: int = getattr(fcntl, "F_FULLFSYNC", 0)
+"""On macOS only this reaches the disk: its fsync leaves data in the drive's own memory."""
+
 _ELSEWHERE = "name another folder with -o"
 _REMEDIES = {
     errno.EACCES: f"make the folder writable for you, or {_ELSEWHERE}",
@@ -44,13 +46,11 @@ _REMEDIES = {
 class Fs:
     """Operations on a run folder. Folders are made 0700, files 0600."""
 
-    def make_dir(self, path: Path) -> None:
-        """Make a folder and its parents; one that is there is left as it is."""
+    def make_dir(self, path: Path, mode: int = 0o700) -> None:
+        """Make a folder; one that is there is left as it is."""
         with _naming(path):
             with suppress(FileExistsError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                path.mkdir(mode=0o700)
+                path.mkdir(mode)
                 _grant(path, 0o700)
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -70,10 +70,7 @@ class Fs:
     def flush(self, fd: int, path: Path) -> None:
         """Return when the file's data is on disk. Never call it again on a descriptor where it has failed."""
         with _naming(path):
-            if sys.platform == "darwin":
-                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            else:
-                os.fdatasync(fd)
+            fcntl.fcntl(fd, _FULL_FLUSH) if _FULL_FLUSH else os.fdatasync(fd)
 
     def reserve(self, fd: int, size: int, path: Path) -> None:
         """Claim disk space for a file, where the system can."""
@@ -162,12 +159,10 @@ class Fs:
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
     """Open a file to be read; raises FolderUnusable where that is not possible, or where it is no plain file."""
-    try:
+    with looking(path):
         refuse_special(path, path.lstat().st_mode)  # a pipe would wait, a device may act when it is opened
         with os.fdopen(os.open(path, os.O_RDONLY | _AS_IT_IS), "rb", _READ_BYTES) as file:
             yield file
-    except OSError as error:
-        raise unreadable(path, error) from error
 
 
 def read(path: Path) -> bytes:
@@ -176,8 +171,18 @@ def read(path: Path) -> bytes:
         return file.read()
 
 
+@contextmanager
+def looking(path: Path, *, remedy: str = "") -> Iterator[None]:
+    """Turn what the system says where something cannot be looked at, or listed, into an `unreadable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(path, error, remedy=remedy) from error
+
+
 def unreadable(path: Path, error: OSError, *, remedy: str = "") -> StoreError:
     """What to raise where a file cannot be read: a disk that fails is no damage of the folder."""
+    path = Path(error.filename) if isinstance(error.filename, str) else path
     if error.errno == errno.EIO:
         return StoreError(f"{path}: {_why(error)}", remedy="repair the disk, then run the same command again")
     remedy = remedy or "restore the file from a copy, or start a new folder with -o"

@@ -160,7 +160,7 @@ def _of_turns(record: Record) -> History:
 
 
 def _of_failure(row: dict[str, Any]) -> History:
-    log = _log(row["attempt_log"])
+    log, usage = _log(row["attempt_log"]), _last_usage(row)
     so_far = Record(**{name: row[name] for name in _TURN_COLUMNS}) if row["turn_log"] else None
     if row["attempts"]:
         last = Attempt(
@@ -173,7 +173,8 @@ def _of_failure(row: dict[str, Any]) -> History:
             error_message=row["error_message"] or "",
             status_code=row["status_code"],
             request_id=row["request_id"],
-            usage=_last_usage(row),
+            usage=usage,
+            cost_usd=_last_cost_usd(row) if usage and not so_far else None,
         )
         log.append(msgspec.Raw(msgspec.json.encode(last)))
     return History(attempts=row["attempts"], log=log, cost_usd=row["cost_usd"], so_far=so_far)
@@ -185,6 +186,15 @@ def _last_usage(row: dict[str, Any]) -> Usage | None:
     before = {name: sum(getattr(turn, name) or 0 for turn in turns) for name in _USAGE}
     counts = {name: None if row[name] is None else row[name] - before[name] for name in _USAGE}
     return Usage(**counts) if any(counts.values()) else None
+
+
+def _last_cost_usd(row: dict[str, Any]) -> float | None:
+    """What the attempt that failed cost: what those before it did not."""
+    if row["cost_usd"] is None:
+        return None
+    before = msgspec.json.decode(row["attempt_log"] or "[]", type=list[Attempt])
+    nano_usd: int = round(row["cost_usd"] * 1e9) - sum(round((one.cost_usd or 0) * 1e9) for one in before)
+    return nano_usd / 1e9
 
 
 def _log(text: str | None) -> list[msgspec.Raw]:

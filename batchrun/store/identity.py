@@ -39,7 +39,7 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
 
 def describe(config: Config, *, rows: int, models: dict[str, int], fingerprint: str) -> RunFile:
     """What `run.json` says of a new run: its configuration, its requests' fingerprint, the prices of its models."""
-    book = load_prices(config.prices)
+    book = load_prices(config.prices, base_url=config.endpoint.base_url)
     ours = config.endpoint.simulated or config.endpoint.is_fireworks
     prices = {model: price for model in models if (price := book.price_for(model, short_names=ours))}
     return RunFile(

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batchrun.errors import FolderUnusable
-from batchrun.store.fs import refuse_special
+from batchrun.store.fs import looking, refuse_special
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _ELSEWHERE = "name another folder with -o"
@@ -25,7 +25,7 @@ _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 def is_folder(path: Path) -> bool:
     """Whether a folder is there, or a link to one; raises FolderUnusable if it is something else."""
-    with _naming(path):
+    with _looking(path):
         try:
             mode = path.stat().st_mode
         except FileNotFoundError:
@@ -50,7 +50,7 @@ def look_into(rooms: Iterable[Path], files: Iterable[Path]) -> Mapping[Path, lis
 
 def refuse_open_to_others(folder: Path, rooms: Iterable[Path]) -> None:
     """Raise FolderUnusable for a folder, or a room in it, that somebody else owns or may write to."""
-    with _naming(folder):
+    with _looking(folder):
         if folder.is_symlink() and folder.lstat().st_uid not in {0, os.geteuid()}:
             raise FolderUnusable(f"{folder}: is a link that somebody else has made", remedy=_ELSEWHERE)
         found = {path: path.stat() for path in (folder, *rooms)}
@@ -66,7 +66,7 @@ def refuse_open_to_others(folder: Path, rooms: Iterable[Path]) -> None:
 
 
 def _is_room(path: Path) -> bool:
-    with _naming(path):
+    with _looking(path):
         mode = _mode(path)
     if mode is None or stat.S_ISDIR(mode):
         return mode is not None
@@ -78,7 +78,7 @@ def _is_room(path: Path) -> bool:
 
 
 def _names(room: Path) -> Iterator[str]:
-    with _naming(room), os.scandir(room) as entries:
+    with _looking(room), os.scandir(room) as entries:
         for entry in entries:
             if not entry.is_file(follow_symlinks=False):
                 _refuse_unless_file(room / entry.name, may_be_folder=True)
@@ -87,7 +87,7 @@ def _names(room: Path) -> Iterator[str]:
 
 def _refuse_unless_file(path: Path, *, may_be_folder: bool = False) -> None:
     """A folder within a room is let be if its name is none of ours: desktops and notebooks leave such."""
-    with _naming(path):
+    with _looking(path):
         mode = _mode(path)
     ours = path.name.startswith("part-") or path.name.endswith((".tmp", ".jl", ".json", ".reserve"))
     if mode is not None and not (may_be_folder and stat.S_ISDIR(mode) and not ours):
@@ -101,10 +101,5 @@ def _mode(path: Path) -> int | None:
         return None
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = f"look at `ls -ld {shlex.quote(str(path))}`, or {_ELSEWHERE}"
-        raise FolderUnusable(f"{path}: cannot be looked into: {error.strerror}", remedy=remedy) from error
+def _looking(path: Path) -> AbstractContextManager[None]:
+    return looking(path, remedy=f"look at `ls -ld {shlex.quote(str(path))}`, or {_ELSEWHERE}")

@@ -22,6 +22,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -135,8 +136,6 @@ class Journal:
 
     async def settled(self) -> None:
         """Return when all that was handed over before is on disk; raises StoreError if the disk has failed."""
-        if self._failure:
-            raise self._failure
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._hurry.set()
@@ -256,7 +255,10 @@ class Journal:
         self._tell(len(self._waiters))
 
     def _tell(self, count: int) -> None:
-        waiters = [self._waiters.popleft() for _ in range(count)]
+        waiters: list[asyncio.Future[None]] = []
+        with suppress(IndexError):  # the sealer, too, tells them when it fails: each is told by one of the two
+            while len(waiters) < count:
+                waiters.append(self._waiters.popleft())
         if waiters and self._loop and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_release, waiters)
 

@@ -21,6 +21,8 @@ from batchrun.store.storable import storable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+
     from batchrun.config import StoreConfig
     from batchrun.store.folder import RunFile, RunFolder
     from batchrun.types import Record, Request
@@ -46,6 +48,7 @@ class Store:
         if manifest.has_turns or any(rows.count(state) for state in self._open_states - {MISSING}):
             self._histories = Histories(self.recovered, self._open_states)
         self._journal: Journal | None = None
+        self._early: frozenset[int] = frozenset()
         self._announced = 0
         self._ahead = _LEAST_AHEAD
         self.mended = 0
@@ -55,15 +58,31 @@ class Store:
         states = self.recovered.rows.states
         return index < len(states) and states[index] in self._open_states
 
+    def open_among(self, rows: np.ndarray) -> np.ndarray:
+        """Those of some rows that are still to be sent, as far as parts say: not what this start has settled."""
+        is_open: np.ndarray = self.recovered.rows.among(rows, self._open_states)
+        found: np.ndarray = rows[is_open]
+        return found
+
     def open_rows(self, limit: int | None = None) -> int:
         """How many of the first `limit` rows are still to be sent."""
         states = self.recovered.rows.states[:limit]
         return sum(states.count(state) for state in self._open_states)
 
-    def start(self, config: StoreConfig, on_failure: Callable[[StoreError], None]) -> None:
-        """Open the journal, inside the running loop. `on_failure` is called in the loop when the disk fails."""
+    def start(
+        self, config: StoreConfig, on_failure: Callable[[StoreError], None], *, early: frozenset[int] = frozenset()
+    ) -> None:
+        """Open the journal, inside the running loop. `on_failure` is called in the loop when the disk fails.
+
+        Rows that are sent `early`, before others of a lower index, are named now: no mark could tell which they are.
+        """
         if self.recovered.epoch is None:
             self.recovered = claim(self.recovered)
+        self._early = early
+        if named := [index for index in early if self.is_open(index)]:
+            exposed = sorted({*named, *self.recovered.exposed})
+            entry = Entry(kind="exposed", at=now_us(), epoch=self.recovered.epoch or 0, exposed=exposed)
+            self.recovered.manifest.put(entry)
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="batchrun-sealer")
         self._seals: list[Future[None]] = []
         self._journal = Journal(
@@ -114,9 +133,11 @@ class Store:
     async def may_send(self, index: int) -> None:
         """Return when it is on disk that this row may have been sent, so that a crash can name it.
 
-        Rows are sent in the order of their index, so one mark, set ahead of what is sent, covers many of them; it is
-        set further ahead each time that a row had to wait for it.
+        All but the early ones are sent in the order of their index, so one mark, set ahead of what is sent, covers many
+        of them; it is set further ahead each time that a row had to wait for it.
         """
+        if index in self._early:
+            return
         must_wait = index >= self.journal.dispatched_below
         if index >= self._announced - self._ahead // 2:
             if must_wait:
@@ -142,14 +163,12 @@ class Store:
 
     def close(self, session: Session, in_flight: list[int]) -> None:
         """Commit and seal everything, and say how this start ended. Blocks; raises StoreError if the disk fails."""
-        if self.recovered.epoch is None:
-            return
-        manifest, rows, epoch = self.recovered.manifest, self.recovered.rows, self.recovered.epoch
-        if self._journal:
-            self._finish(self._journal)
+        self._finish()
+        rows, epoch = self.recovered.rows, self.recovered.epoch or 0
         exposed = {*in_flight, *self.recovered.exposed}
         exposed = {index for index in exposed if rows[index] in {MISSING, RETRYABLE}}
-        manifest.put(Entry(kind="close", at=now_us(), epoch=epoch, exposed=sorted(exposed), session=session))
+        entry = Entry(kind="close", at=now_us(), epoch=epoch, exposed=sorted(exposed), session=session)
+        self.recovered.manifest.put(entry)
 
     def tidy(self) -> None:
         """End a start that has nothing to send, but whose opening has put something in order."""
@@ -159,16 +178,16 @@ class Store:
         entry = Entry(kind="close", at=now_us(), epoch=self.recovered.epoch, exposed=self.recovered.exposed)
         self.recovered.manifest.put(entry)
 
-    def _finish(self, journal: Journal) -> None:
+    def _finish(self) -> None:
         try:
-            journal.close()
+            self.journal.close()
         finally:
             self._sealer.shutdown(wait=True)
             if self._histories:
                 self._histories.close()
         for future in self._seals:
             future.result()
-        merge_failures(self.recovered, journal.next_segment)
+        merge_failures(self.recovered, self.journal.next_segment)
 
     def _seal_later(self, sealed: Sealed) -> None:
         while len(self._seals) >= _SEALS_WAITING:

@@ -17,7 +17,7 @@ import msgspec
 from batchrun.errors import FolderBusy, FolderUnusable
 from batchrun.store.folder import repair_command
 from batchrun.store.framing import frame, seed_of, unframe
-from batchrun.store.fs import read
+from batchrun.store.fs import looking, read
 from batchrun.types import Record
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class Manifest:
             yield from self._read(number).turns
 
     def _replay(self) -> None:
-        names = sorted(path.name for path in self._folder.manifest.iterdir() if path.suffix == ".json")
+        with looking(self._folder.manifest):
+            names = sorted(path.name for path in self._folder.manifest.iterdir() if path.suffix == ".json")
         names = [name for name in names if not name.startswith(".")]
         for number, name in enumerate(names):
             if name != self._path(number).name:

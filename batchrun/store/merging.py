@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchrun.store.folder import part_name
+from batchrun.store.fs import looking
 from batchrun.store.manifest import Entry, now_us
 from batchrun.store.parts import PartWriter, aside, schema_of
 
@@ -69,8 +70,9 @@ def complete(folder: RunFolder, manifest: Manifest) -> None:
     last = next((entry for entry in reversed(manifest.entries) if entry.kind in {"merge", "input"}), None)
     if last is None:
         return
-    dropped = [path for path in (folder.path / name for name in last.drops) if path.exists()]
-    hidden = [path for path in (folder.path / part.name for part in last.parts) if aside(path).exists()]
+    with looking(folder.path):
+        dropped = [path for path in (folder.path / name for name in last.drops) if path.exists()]
+        hidden = [path for path in (folder.path / part.name for part in last.parts) if aside(path).exists()]
     for path in dropped:
         folder.fs.unlink(path)
     for room in {path.parent for path in dropped}:

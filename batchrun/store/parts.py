@@ -241,8 +241,9 @@ def read_columns(
         groups: the row groups to read, by number; None for all of them.
     """
     path, schema = folder.path / part.name, schema_of(part.name)
-    if not path.exists() and aside(path).exists():  # committed, and about to be named: see merging
-        path = aside(path)
+    with _readable(path):
+        if not path.exists() and aside(path).exists():  # committed, and about to be named: see merging
+            path = aside(path)
     with _readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups) if groups is None else groups:
             for batch in file.iter_batches(columns=columns, row_groups=[group]):

@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from batchrun.errors import FolderUnusable, StoreError
+from batchrun.errors import FolderUnusable
 from batchrun.store.folder import RunFolder, repair_command, segment_name, segment_numbers
+from batchrun.store.fs import looking
 from batchrun.store.manifest import Entry, Manifest, now_us
 from batchrun.store.merging import complete
 from batchrun.store.parts import PIECE_BYTES, check_part, read_columns, write_empty_parts, write_parts
@@ -45,6 +46,11 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
 def recover(folder: RunFolder, run_id: str, row_count: int) -> Recovered:
     """Bring a locked folder into order and claim the next epoch; raises FolderUnusable if it is damaged."""
+    with looking(folder.path):
+        return _recover(folder, run_id, row_count)
+
+
+def _recover(folder: RunFolder, run_id: str, row_count: int) -> Recovered:
     manifest = Manifest(folder, run_id)
     complete(folder, manifest)
     _refuse_strays(folder, manifest)
@@ -78,10 +84,8 @@ def claim(recovered: Recovered) -> Recovered:
 
 def seal(recovered: Recovered, sealed: Sealed) -> None:
     """Turn a finished segment into committed parts, then let it go. A row that has succeeded before is left out."""
-    if recovered.epoch is None:
-        raise StoreError("no epoch has been claimed")
     recovered.folder.refuse_if_taken()
-    absorb(recovered, (recovered.epoch, sealed.segment), limit=sealed.bytes)
+    absorb(recovered, (recovered.epoch or 0, sealed.segment), limit=sealed.bytes)
 
 
 def load_rows(folder: RunFolder, manifest: Manifest, row_count: int) -> Rows:
@@ -100,7 +104,8 @@ def load_rows(folder: RunFolder, manifest: Manifest, row_count: int) -> Rows:
 
 def left_segments(folder: RunFolder, manifest: Manifest) -> list[tuple[int, int]]:
     """Epoch and segment of every journal file that no part has absorbed, in order."""
-    numbers = (segment_numbers(path.name) for path in folder.journal.iterdir() if path.suffix == ".jl")
+    with looking(folder.journal):
+        numbers = [segment_numbers(path.name) for path in folder.journal.iterdir() if path.suffix == ".jl"]
     return sorted(number for number in numbers if number and number not in manifest.absorbed)
 
 

@@ -5,17 +5,16 @@ Text is `large_string`, so that no column can pass Arrow's 2 GiB limit; what a p
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec.structs import astuple
 
 from batchrun.store.storable import storable
+from batchrun.types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from batchrun.types import Record
 
 SCHEMA_VERSION = 1
 RESPONSE_HEAD_CHARS = 2048
@@ -112,4 +111,6 @@ def to_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _columns(records: Sequence[Record], schema: pa.Schema) -> list[pa.Array]:
-    return [pa.array(list(map(attrgetter(field.name), records)), field.type) for field in schema]
+    columns = zip(*map(astuple, records), strict=True)
+    by_name = dict(zip(Record.__struct_fields__, columns, strict=False))  # without records there are no columns
+    return [pa.array(by_name.get(field.name, ()), field.type) for field in schema]

@@ -47,10 +47,6 @@ class Sink:
         self.checksums.append((self.bytes, self._crc32))
         self._crc32 = 0
 
-    def tell(self) -> int:
-        """How many bytes have been taken."""
-        return self.bytes
-
     def flush(self) -> None:
         """Nothing needs to be on disk before `finish`."""
 

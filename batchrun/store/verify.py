@@ -6,8 +6,6 @@ for as long as the history grows, so that only what stays wrong is told.
 
 from __future__ import annotations
 
-import os
-import platform
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,11 +15,14 @@ import pyarrow.parquet as pq
 
 from batchrun.errors import FolderUnusable
 from batchrun.store.folder import segment_name, segment_numbers
+from batchrun.store.fs import looking
+from batchrun.store.live import is_held
 from batchrun.store.parts import aside, problem_of
 from batchrun.store.remains import ROOMS, Remains, read_run, whole_rows
 from batchrun.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from batchrun.store.folder import RunFolder
@@ -66,10 +67,10 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 def verify(folder: RunFolder) -> Verified:
     """Check a whole folder; raises FolderUnusable where there is no run, or one of a newer batchrun."""
     for _ in range(_LOOKS):
-        before = _history(folder)
-        verified = _look(folder)
-        if not verified.problems or _history(folder) == before:
-            break
+        with looking(folder.path):
+            before, verified = _history(folder), _look(folder)
+            if not verified.problems or _history(folder) == before:
+                break
     return verified
 
 
@@ -86,7 +87,7 @@ def _look(folder: RunFolder) -> Verified:
     problems += check.problems()
     return Verified(
         folder=str(folder),
-        running=not remains.closed and _running(folder),
+        running=not remains.closed and is_held(folder),
         parts=len(remains.parts),
         rows=check.rows["results"],
         failures=check.rows["failures"],
@@ -217,20 +218,6 @@ def _notes(remains: Remains) -> Iterator[str]:
     journal = [path for path in remains.folder.journal.glob("[!.]*") if segment_numbers(path.name) is None]
     if others := [*sorted(set(names) - ours), *(f"_journal/{path.name}" for path in sorted(journal))]:
         yield f"not a run's: {', '.join(others[:_NAMED])}{' …' if len(others) > _NAMED else ''}"
-
-
-def _running(folder: RunFolder) -> bool:
-    """Whether the process that last held the folder, if it was of this machine, is still there."""
-    try:
-        holder = msgspec.json.decode((folder.path / "_lock").read_bytes())
-        if holder["host"] != platform.node() or holder["pid"] == os.getpid():
-            return False
-        os.kill(holder["pid"], 0)
-    except PermissionError:
-        return True
-    except (OSError, msgspec.DecodeError, KeyError, TypeError):
-        return False
-    return True
 
 
 def _history(folder: RunFolder) -> int:
