@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,23 +13,33 @@ from batchrun.errors import ConfigError
 from batchrun.pricing import PriceBook, Tier, load_prices
 from batchrun.report.bills import OtherPrices
 from batchrun.report.markdown import to_markdown
-from batchrun.report.metrics import FAILURE_COLUMNS, RESULT_COLUMNS, Report, RunFacts, Session, summarise
+from batchrun.report.metrics import FAILURE_COLUMNS, INPUT, RESULT_COLUMNS, Report, RunFacts, Session, summarise
+from batchrun.report.samples import SAMPLE_COLUMNS, Sample, samples_of
 from batchrun.report.summary import to_json
 from batchrun.store.folder import REPLACED
 from batchrun.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
     from batchrun.pricing import Price
     from batchrun.pricing.book import Pico
     from batchrun.store.folder import RunFile, RunFolder
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """Which other prices the same tokens are put under: those of a file, of another model, of another tier."""
+    """What a report is asked beyond the usual.
+
+    `prices`, `model` and `tier` put the same tokens under other prices: those of a file, of another model, of another
+    tier. `by` is an input column among the run's `keep_columns`, for the cost of each of its values.
+    """
 
     prices: str | None = None
     model: str | None = None
     tier: Tier | None = None
+    by: str | None = None
 
 
 def report_on(folder: RunFolder, question: Question | None = None) -> Report:
@@ -36,7 +47,7 @@ def report_on(folder: RunFolder, question: Question | None = None) -> Report:
 
     Raises:
         FolderUnusable: there is no run.
-        ConfigError: the prices that the question names are not there.
+        ConfigError: the prices that the question names are not there, or the run kept no such column.
     """
     snapshot = Snapshot(folder.path)
     prices = msgspec.convert(snapshot.run.prices, PriceBook)
@@ -56,21 +67,61 @@ def report_on(folder: RunFolder, question: Question | None = None) -> Report:
         replaced_rows=sum(part.rows for part in replaced),
         replaced_cost_usd=sum(part.cost_nano_usd for part in replaced) / 1e9,
     )
-    results = snapshot.batches("results", RESULT_COLUMNS)
-    failures = snapshot.batches("failures", FAILURE_COLUMNS)
-    what_if = _other_prices(question, snapshot.run, prices) if question else None
-    return summarise(results, failures, facts, prices=prices, what_if=what_if)
+    asked = question or Question()
+    kept = [INPUT] if _is_kept(asked.by, snapshot.run) else []
+    return summarise(
+        _read_ahead(snapshot.batches("results", [*RESULT_COLUMNS, *kept])),
+        _read_ahead(snapshot.batches("failures", [*FAILURE_COLUMNS, *kept])),
+        facts,
+        prices=prices,
+        what_if=_other_prices(asked, snapshot.run, prices) if asked.prices or asked.model or asked.tier else None,
+        by=asked.by,
+    )
 
 
 def write_report(folder: RunFolder, report: Report) -> None:
     """Put the report into the folder, for programs and for people."""
     folder.write_report("summary.json", to_json(report))
     folder.write_report("report.md", to_markdown(report).encode())
+    from batchrun.report.html import to_html  # not before it is needed: templates and plots take their time
+
+    folder.write_report("report.html", to_html(report).encode())
+
+
+def samples_from(folder: RunFolder, wanted: int) -> list[Sample]:
+    """Take some prompts and answers out of the folder, spread evenly over its results, in the order they came in."""
+    snapshot = Snapshot(folder.path)
+    total = sum(batch.num_rows for batch in snapshot.batches("results", ["index"]))
+    return samples_of(snapshot.batches("results", SAMPLE_COLUMNS), total, wanted)
+
+
+def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, of which the next one is read while one is added up."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, batches, None)
+            yield batch
+
+
+def _is_kept(column: str | None, run: RunFile) -> bool:
+    """Whether a column is asked for, which the run then has kept of its input; raises ConfigError."""
+    kept = run.config["keep_columns"]
+    if column is None or column in kept:
+        return column is not None
+    if not kept:
+        raise ConfigError(
+            f"this run kept no column of its input, so none named {column}",
+            remedy=f"set keep_columns: [{column}] in the configuration of the next run",
+        )
+    raise ConfigError(f"this run kept no column {column}", remedy=f"ask for {' or '.join(map(str, kept))}")
 
 
 def _other_prices(question: Question, run: RunFile, paid: PriceBook) -> OtherPrices:
     """What a question asks for: the file's prices over the shipped ones, or the run's own and then the shipped ones."""
-    books = [load_prices(question.prices)] if question.prices else [paid, load_prices()]
+    base_url = run.config["endpoint"]["base_url"]
+    listed = load_prices(question.prices, base_url=base_url)
+    books = [listed] if question.prices else [paid, listed]
     words = [
         f"as {question.model}" if question.model else "",
         f"in the {question.tier} tier" if question.tier else "",
@@ -78,7 +129,6 @@ def _other_prices(question: Question, run: RunFile, paid: PriceBook) -> OtherPri
     ]
     name, tier = " ".join(filter(None, words)), question.tier or _tier_of(run)
     if question.model is None:
-        base_url = run.config["endpoint"]["base_url"]
         ours = base_url == SIMULATED or is_fireworks(base_url)
         return OtherPrices(name, lambda model: _pico(books[0].price_for(model, short_names=ours), tier))
     named = next(filter(None, (book.price_for(question.model) for book in books)), None)

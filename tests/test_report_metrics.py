@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.pricing import Price, PriceBook
-from batchrun.report.metrics import FAILURE_COLUMNS, LATENCIES, RESULT_COLUMNS, summarise
+from batchrun.report.measured import LATENCIES
+from batchrun.report.metrics import FAILURE_COLUMNS, RESULT_COLUMNS, summarise
 from batchrun.report.summary import Report, RunFacts, Session, to_json
-from batchrun.report.tally import MAX_NAMES, OTHER, ExactSums
+from batchrun.report.sums import MAX_NAMES, OTHER, ExactSums
 from batchrun.store.schema import FAILURES, RESULTS, to_batch
 from batchrun.types import Record
 
@@ -69,6 +70,8 @@ def frame(seed: int, rows: int = 2000) -> pd.DataFrame:
         "finished_at": pd.Series(started + rng.integers(0, 9 * SECOND, rows)),
         "error_type": pd.Series(rng.choice(["timed_out", "server_error", "rate_limited"], rows), dtype="string"),
         "error_message": pd.Series(["no answer"] * rows, dtype="string"),
+        "status_code": pd.Series(rng.choice([429, 500, 503], rows)).astype("int32"),
+        "perf_metrics": pd.Series([None] * rows, dtype="string"),
     }
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "total_tokens"):
         columns[name] = nullable(rng.integers(0, 5000, rows), "Int64", 0.2)
@@ -164,7 +167,8 @@ def test_distributions(generated, name):
     measured, seconds = getattr(report.latency, name), good[name].dropna()
     assert measured.count == len(seconds)
     expected = [seconds.mean(), seconds.min(), *seconds.quantile([0.5, 0.9, 0.95, 0.99]), seconds.max()]
-    assert list(msgspec.structs.astuple(measured)[1:]) == pytest.approx(expected)
+    assert list(msgspec.structs.astuple(measured)[1:8]) == pytest.approx(expected)
+    assert measured.quantiles_s == pytest.approx(seconds.quantile(np.arange(101) / 100).tolist())
 
 
 def test_latency_of_failures_is_apart(generated):
@@ -216,7 +220,7 @@ def test_throughput_without_sessions(generated):
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_a_stream_gives_what_one_batch_gives(size):
     """How the rows are cut into batches does not matter."""
-    good, bad = frame(5, 200), frame(6, 100)
+    good, bad = frame(5, 80), frame(6, 40)
 
     def report(rows: int) -> bytes:
         sides = batches(good, RESULTS, RESULT_COLUMNS, rows), batches(bad, FAILURES, FAILURE_COLUMNS, rows)
@@ -298,7 +302,7 @@ def test_one_row():
     """All percentiles of one row are that row."""
     row = record(latency_s=0.5, started_at=0, finished_at=SECOND // 2, cost_usd=0.002, **usage(10, 20))
     report = summarise(results(row), [], FACTS)
-    assert set(msgspec.structs.astuple(report.latency.latency_s)[1:]) == {0.5}
+    assert set(msgspec.structs.astuple(report.latency.latency_s)[1:8]) == {0.5}
     assert (report.throughput.rows_per_s, report.cost.usd_per_1000_rows, report.cost.cost_partial) == (2, 2, False)
 
 
@@ -454,7 +458,8 @@ def test_summary_json_is_ascii_and_changes_nothing():
 MILLION = """
 import resource, sys
 import numpy as np, pyarrow as pa
-from batchrun.report.metrics import LATENCIES, RunFacts, summarise
+from batchrun.report.measured import LATENCIES
+from batchrun.report.metrics import RunFacts, summarise
 from batchrun.store.schema import RESULTS
 
 def batches(rows, size=20_000):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stores import keep_all
 
 from batchrun.endpoint.connections import _not_sent
-from batchrun.pricing import Price, PriceBook, cost_nano_usd
+from batchrun.pricing import Deployment, Price, PriceBook, cost_nano_usd
 from batchrun.report.bills import OtherPrices, paid_prices
 from batchrun.report.markdown import to_markdown
 from batchrun.report.metrics import FAILURE_COLUMNS, RESULT_COLUMNS, summarise
@@ -336,6 +336,14 @@ class TestLastSession:
         assert "## Session" in to_markdown(report)
 
 
+def test_rows_that_were_never_sent_have_no_line_in_the_cost():
+    """They are not unpriced: nothing was asked of any model for them."""
+    unsent = {"requested_model": None, "usage_source": None, "error_type": "input_invalid", "attempts": 0}
+    text = to_text(report_of(row(0, Usage(prompt_tokens=10, completion_tokens=1)), row(1, None, **unsent)))
+    assert "unpriced" not in text
+    assert "(unknown)" not in text
+
+
 @given(rows())
 @settings(max_examples=20, deadline=None)
 def test_tokens_that_were_paid_and_not_kept_are_told(made):
@@ -344,6 +352,20 @@ def test_tokens_that_were_paid_and_not_kept_are_told(made):
     charged = [entry.usage for log in logs for entry in log if entry.usage]
     expected = sum((usage.prompt_tokens or 0) + (usage.completion_tokens or 0) for usage in charged)
     assert report_of(*made).tokens.retried_tokens == expected
+
+
+def test_rows_on_a_deployment_are_not_unpriced():
+    """Neither in the whole nor in the last session: their time is paid. Rows of other models are as they were."""
+    hourly = Deployment(model="*#accounts/me/*", usd_per_gpu_hour=8)
+    prices = msgspec.structs.replace(PAID, deployments=[hourly])
+    made = [row(0, used(10, 10), model="m#accounts/me/deployments/d", cost_usd=None), row(1, used(10, 10))]
+    report = report_of(*made, sessions=(0, SECOND), prices=prices)
+    assert (report.last_session.unpriced_rows, report.last_session.cost_partial) == (0, False)
+    assert report.last_session.cost_usd == report.cost.cost_usd == made[1].cost_usd
+    assert (report.cost.unpriced_rows, report.cost.cost_partial, report.cost.hourly_rows) == (0, False, 1)
+    (paid,) = report.cost.by_hour
+    assert (paid.deployment, paid.usd_per_hour) == ("accounts/me/deployments/d", 8)
+    assert paid.cost_usd == hourly.cost_nano_usd(report.throughput.active_s) / 1e9
 
 
 @given(made=rows())

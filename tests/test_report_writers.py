@@ -127,6 +127,7 @@ Cost      $0.000204  in all
 Speed          1.12  rows/s
                75.0  prompt tokens/s
                37.5  completion tokens/s
+               1.50  requests in flight on the mean
 
 Retries           2  rows took more than one attempt
                   7  of 13 attempts brought no result
@@ -135,11 +136,25 @@ Retries           2  rows took more than one attempt
 Answers           4  finish_reason stop
                   2  finish_reason length
 
+Where the time went
+              1.0 %  attempts that brought no result
+             37.1 %  connecting, and this machine's own work
+             24.8 %  network
+             37.1 %  server: queue, prefill and decode
+All rows together took 12.1 s. The endpoint does not tell its queue from its
+work.
+
 Seconds                    mean      p50      p90      p95      p99      max
 latency                   1.250    1.250    1.450    1.475    1.495    1.500
 waiting to be sent       <0.001   <0.001   <0.001   <0.001   <0.001   <0.001
 server: processing        0.750    0.750    0.750    0.750    0.750    0.750
+network, this machine     0.500    0.500    0.700    0.725    0.745    0.750
 latency of failures       0.040    0.040    0.040    0.040    0.040    0.040
+
+Tokens a row               mean      p50      p90      p95      p99      max
+prompt                      100      100      100      100      100      100
+completion                 50.0     50.0     50.0     50.0     50.0     50.0
+completion/s               40.8     40.1     47.7     48.9     49.8     50.0
 
 - 1 row still to do: the same command again goes on.
 - Cut off at the token limit: 2 rows. Raise max_tokens if that matters.
@@ -204,6 +219,7 @@ The last session ended with exit code 130: stopped by SIGINT.
 | 1.12 | rows/s |
 | 75.0 | prompt tokens/s |
 | 37.5 | completion tokens/s |
+| 1.50 | requests in flight on the mean |
 
 ## Retries
 
@@ -220,6 +236,17 @@ The last session ended with exit code 130: stopped by SIGINT.
 | 4 | finish_reason stop |
 | 2 | finish_reason length |
 
+## Where the time went
+
+|  |  |
+| ---: | --- |
+| 1.0 % | attempts that brought no result |
+| 37.1 % | connecting, and this machine's own work |
+| 24.8 % | network |
+| 37.1 % | server: queue, prefill and decode |
+
+All rows together took 12.1 s. The endpoint does not tell its queue from its work.
+
 ## Seconds
 
 |  | rows | mean | min | p50 | p90 | p95 | p99 | max |
@@ -227,7 +254,16 @@ The last session ended with exit code 130: stopped by SIGINT.
 | latency | 6 | 1.250 | 1.000 | 1.250 | 1.450 | 1.475 | 1.495 | 1.500 |
 | waiting to be sent | 6 | <0.001 | <0.001 | <0.001 | <0.001 | <0.001 | <0.001 | <0.001 |
 | server: processing | 6 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 | 0.750 |
+| network, this machine | 6 | 0.500 | 0.250 | 0.500 | 0.700 | 0.725 | 0.745 | 0.750 |
 | latency of failures | 3 | 0.040 | 0.040 | 0.040 | 0.040 | 0.040 | 0.040 | 0.040 |
+
+## Tokens a row
+
+|  | rows | mean | min | p50 | p90 | p95 | p99 | max |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| prompt | 6 | 100 | 100 | 100 | 100 | 100 | 100 | 100 |
+| completion | 6 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |
+| completion/s | 6 | 40.8 | 33.3 | 40.1 | 47.7 | 48.9 | 49.8 | 50.0 |
 """
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.lines import put
-from batchrun.errors import ConfigError, StoreError
+from batchrun.cli.output import write_out
+from batchrun.errors import ConfigError
 
 if TYPE_CHECKING:
     from batchrun.pricing import Tier
+    from batchrun.report.summary import Report
+    from batchrun.store.folder import RunFolder
+
+MOST_SAMPLES = 50
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_REPORT"})
@@ -19,12 +22,19 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "markdown"]),
+    type=click.Choice(["text", "json", "markdown", "html"]),
     default="text",
     show_default=True,
     envvar="BATCHRUN_REPORT_FORMAT",
-    help="For people, programs, or a page.",
+    help="For the terminal, a program, a pull request, or a page to look at and to mail.",
 )
+@click.option(
+    "--samples",
+    type=click.IntRange(1, MOST_SAMPLES),
+    metavar="N",
+    help="With --format html: so many prompts and answers on the page.",
+)
+@click.option("--by", metavar="COLUMN", help="The cost of each value of an input column that keep_columns named.")
 @click.option("--prices", metavar="FILE", help="What if: the same tokens at the prices of a file.")
 @click.option("--as-model", metavar="M", help="What if: the same tokens, had all been asked of this model.")
 @click.option(
@@ -33,7 +43,19 @@ if TYPE_CHECKING:
     help="What if: the same tokens in another service tier, or as a batch job.",
 )
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is stdout.")
-def report(*, out: str, form: str, prices: str | None, as_model: str | None, as_tier: Tier | None, output: str) -> None:
+@click.option("--follow", "follows", is_flag=True, help="Redraw it on the terminal until the run has ended.")
+def report(
+    *,
+    out: str,
+    form: str,
+    samples: int | None,
+    by: str | None,
+    prices: str | None,
+    as_model: str | None,
+    as_tier: Tier | None,
+    output: str,
+    follows: bool,
+) -> None:
     """Report on the run folder OUT: rows, failures, tokens, cost, latency.
 
     It needs nothing but the folder, and works while the run is still going on. The options that say "What if" put a
@@ -42,33 +64,47 @@ def report(*, out: str, form: str, prices: str | None, as_model: str | None, as_
     \b
     Example:
       batchrun report runs/quickstart --format markdown -o report.md
+      batchrun report runs/quickstart --format html --samples 5 -o report.html
       batchrun report runs/quickstart --as-model kimi-k3
     """  # noqa: D301 (click reads the backspace)
     from batchrun.cli.lean import be_lean
 
     be_lean()
-    from batchrun.report.markdown import to_markdown
-    from batchrun.report.summary import to_json
-    from batchrun.report.text import to_text
     from batchrun.reporting import Question, report_on
     from batchrun.store.folder import RunFolder
 
-    asked = prices or as_model or as_tier
-    question = Question(prices=prices, model=as_model, tier=as_tier) if asked else None
-    found = report_on(RunFolder(out), question)
+    if samples and form != "html":
+        raise ConfigError("--samples goes onto a page", remedy="add --format html")
+    question = Question(prices=prices, model=as_model, tier=as_tier, by=by)
+    folder = RunFolder(out)
+    if follows:
+        if form != "text" or output != "-":
+            raise ConfigError("--follow is for the terminal", remedy="leave out --format and -o")
+        from batchrun.cli.following import follow
+
+        follow(folder, lambda: _written(report_on(folder, question), "text", folder, None))
+        return
+    write_out(_written(report_on(folder, question), form, folder, samples), output)
+
+
+def _written(found: Report, form: str, folder: RunFolder, samples: int | None) -> str:
+    """The report in one of its forms; each is imported when it is asked for."""
+    if form == "html":
+        from batchrun.report.html import to_html
+        from batchrun.reporting import samples_from
+
+        return to_html(found, samples_from(folder, samples) if samples else None)
+    if form == "markdown":
+        from batchrun.report.markdown import to_markdown
+
+        return to_markdown(found)
     if form == "json":
-        text = to_json(found).decode()
-    else:
-        text = to_markdown(found) if form == "markdown" else to_text(found, width=terminal_width())
-    if output == "-":
-        if not put(text):
-            raise StoreError("the report could not be written", remedy="free the disk, or name a file with -o")
-    else:
-        try:
-            Path(output).write_text(text, encoding="utf-8")
-        except OSError as error:
-            remedy = "name a file in a folder that is there and yours"
-            raise ConfigError(f"{output}: cannot be written: {error.strerror}", remedy=remedy) from error
+        from batchrun.report.summary import to_json
+
+        return to_json(found).decode()
+    from batchrun.report.text import to_text
+
+    return to_text(found, width=terminal_width())
 
 
 def terminal_width() -> int:

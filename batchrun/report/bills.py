@@ -40,7 +40,9 @@ def paid_prices(book: PriceBook, tier: Tier = "standard") -> PricesFor:
 
     def prices_for(model: str) -> Pico | None:
         price = book.price_for(model)
-        return price.pico_at(tier) if price else None
+        if price:
+            return price.pico_at(tier)
+        return _FREE if book.deployment_for(model) else None  # its time is paid, not its tokens
 
     return prices_for
 
@@ -98,7 +100,7 @@ class RunningBill:
         prices = [self._prices_for(name) for name in names]
         model = encoded.indices.to_numpy(zero_copy_only=False)
         has_price = np.array([price is not None for price in prices])[model]
-        nano = _nano_usd_of_rows(charges, [price or _FREE for price in prices], model)
+        nano = nano_usd_of_rows(charges, [price or _FREE for price in prices], model)
         priced, unpriced = charged & has_price, charged & ~has_price
         self._priced += int(priced.sum())
         self._unpriced += int(unpriced.sum())
@@ -112,7 +114,7 @@ class RunningBill:
         self._difference_nano_usd += sum(nano[both].tolist()) - sum(paid[both].tolist())
 
 
-def _nano_usd_of_rows(charges: Charges, prices: list[Pico], model: Any) -> Any:
+def nano_usd_of_rows(charges: Charges, prices: list[Pico], model: Any) -> Any:
     """What the charges of each row come to; beyond 64 bits in Python's integers, which is slow and as exact."""
     tokens = [np.maximum(column, 0) for column in charges[2:]]
     most = max((int(column.max()) for column in tokens if len(column)), default=0)

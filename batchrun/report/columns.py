@@ -23,6 +23,9 @@ MOST_NANO_USD = float(2**53)
 
 def models(batch: pa.RecordBatch) -> pa.Array:
     """The model of every row: as requested, else as served, else UNKNOWN."""
+    requested = _column(batch, "requested_model")
+    if requested is not None and not requested.null_count:
+        return requested
     unknown = pa.scalar(UNKNOWN, pa.large_string())
     return pc.coalesce(texts(batch, "requested_model"), texts(batch, "model"), unknown)
 
@@ -56,8 +59,11 @@ def ints(batch: pa.RecordBatch, name: str) -> tuple[Ints, Flags]:
     column = _column(batch, name)
     if column is None:
         return np.zeros(batch.num_rows, np.int64), np.zeros(batch.num_rows, np.bool_)
+    column = column if column.type == pa.int64() else column.cast(pa.int64())
+    if not column.null_count:
+        return column.to_numpy(), np.ones(batch.num_rows, np.bool_)
     known: Flags = column.is_valid().to_numpy(zero_copy_only=False)
-    values: Ints = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    values: Ints = pc.fill_null(column, 0).to_numpy()
     return values, known
 
 
@@ -66,25 +72,36 @@ def floats(batch: pa.RecordBatch, name: str) -> Floats:
     column = _column(batch, name)
     if column is None:
         return np.full(batch.num_rows, np.nan)
-    values: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values: Floats = (column if column.type == pa.float64() else column.cast(pa.float64())).to_numpy(
+        zero_copy_only=False
+    )
     return values
 
 
 def texts(batch: pa.RecordBatch, name: str) -> pa.Array:
     """A text column as large_string, all null if the batch does not have it."""
     column = _column(batch, name)
-    return pa.nulls(batch.num_rows, pa.large_string()) if column is None else column.cast(pa.large_string())
+    if column is None:
+        return pa.nulls(batch.num_rows, pa.large_string())
+    return column if column.type == pa.large_string() else column.cast(pa.large_string())
 
 
 def flags(column: pa.Array) -> Flags:
     """A column of truths; null is false."""
-    values: Flags = pc.fill_null(column, False).to_numpy(zero_copy_only=False)  # noqa: FBT003
+    known = pc.fill_null(column, False) if column.null_count else column  # noqa: FBT003
+    values: Flags = known.to_numpy(zero_copy_only=False)
     return values
 
 
 def equals(column: pa.Array, value: str) -> Flags:
     """Which rows hold a text; null is no text."""
     return flags(pc.equal(column, value))
+
+
+def mentions(column: pa.Array, word: str) -> bool:
+    """Whether a text column may hold a word: a quick look at its bytes, for what most columns hold nowhere."""
+    held = column.buffers()[-1]
+    return held is not None and word.encode() in held.to_pybytes()
 
 
 def _column(batch: pa.RecordBatch, name: str) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from batchrun.report.summary import Cost, ModelCost, Tokens
+from batchrun.pricing import cost_nano_usd
+from batchrun.report.spending import Cost, HourlyCost, ModelCost, Tokens
+from batchrun.types import Usage
 
 if TYPE_CHECKING:
     from batchrun.pricing import PriceBook
@@ -32,15 +34,28 @@ def tokens_of(good: Tally, bad: Tally) -> Tokens:
     )
 
 
-def cost_of(good: Tally, bad: Tally, prices: PriceBook | None) -> Cost:
-    """What the results and the failures cost; with the run's `prices` also what caching saved."""
-    by_model = _by_model(good, bad)
-    unpriced = good.total("unpriced") + bad.total("unpriced")
+def cost_of(
+    good: Tally, bad: Tally, prices: PriceBook | None, *, active_s: float = 0.0, short_names: bool = False
+) -> Cost:
+    """What the results and the failures cost; with the run's `prices` also what no row's cost says.
+
+    Args:
+        good: the results.
+        bad: the failures.
+        prices: the table that the run was charged by.
+        active_s: how long the sessions took, which is what deployments are paid for.
+        short_names: whether Fireworks answered: a bare name is its model of that name, a size has its rates.
+    """
+    by_hour = prices.deployments_of(_sums(good, bad, "rows")) if prices else {}
+    hourly = {model for model in _sums(good, bad, "rows") if prices and _is_hourly(model, prices)}
+    by_model = _by_model(good, bad, hourly)
+    unpriced = sum(row.unpriced_rows for row in by_model)
+    guessed = _guesses(good, bad, by_model, prices, short_names=short_names) if prices else {}
     without_usage = good.total("without_usage") + bad.total("without_usage")
     unsettled = good.total("unsettled") + bad.total("unsettled")
     nano_usd = good.total("nano_usd") + bad.total("nano_usd")
     successes = good.total("priced")
-    nothing_known = not successes and not bad.total("priced") and bool(unpriced or without_usage)
+    nothing_known = not successes and not bad.total("priced") and bool(unpriced or without_usage or hourly)
     return Cost(
         cost_usd=None if nothing_known else nano_usd / 1e9,
         cost_high_usd=None if unpriced else _high_usd(good, bad, nano_usd),
@@ -53,6 +68,18 @@ def cost_of(good: Tally, bad: Tally, prices: PriceBook | None) -> Cost:
         unpriced_rows=unpriced,
         unpriced_models=[row.model for row in by_model if row.unpriced_rows],
         by_model=by_model,
+        hourly_rows=sum(row.rows for row in by_model if row.model in hourly),
+        by_hour=[
+            HourlyCost(
+                deployment=name,
+                usd_per_hour=row.usd_per_hour,
+                wall_s=active_s,
+                cost_usd=row.cost_nano_usd(active_s) / 1e9,
+            )
+            for name, row in by_hour.items()
+        ],
+        guessed_usd=sum(guessed.values()) / 1e9 if guessed else None,
+        guessed_models=list(guessed),
     )
 
 
@@ -76,14 +103,37 @@ def _high_usd(good: Tally, bad: Tally, nano_usd: int) -> float | None:
     return nano_usd / 1e9
 
 
-def _by_model(good: Tally, bad: Tally) -> list[ModelCost]:
+def _is_hourly(model: str, prices: PriceBook) -> bool:
+    return prices.price_for(model) is None and prices.deployment_for(model) is not None
+
+
+def _guesses(
+    good: Tally, bad: Tally, by_model: list[ModelCost], prices: PriceBook, *, short_names: bool
+) -> dict[str, int]:
+    """What the models without a price would cost, in nano-dollars, by the size in the name of those that have one."""
+    cached = _sums(good, bad, "cached_prompt_tokens")
+    found: dict[str, int] = {}
+    for row in by_model:
+        price = prices.price_for(row.model, short_names=short_names, guesses=short_names) if row.unpriced_rows else None
+        if price is None or not price.guess:
+            continue
+        usage = Usage(
+            prompt_tokens=row.prompt_tokens,
+            cached_tokens=cached[row.model],
+            completion_tokens=row.completion_tokens,
+        )
+        found[row.model] = cost_nano_usd(usage, price) or 0
+    return found
+
+
+def _by_model(good: Tally, bad: Tally, hourly: set[str]) -> list[ModelCost]:
     names = ("rows", "unpriced", "priced", "prompt_tokens", "completion_tokens", "nano_usd")
     sums = {name: _sums(good, bad, name) for name in names}
     return [
         ModelCost(
             model=model,
             rows=rows,
-            unpriced_rows=sums["unpriced"][model],
+            unpriced_rows=0 if model in hourly else sums["unpriced"][model],
             prompt_tokens=sums["prompt_tokens"][model],
             completion_tokens=sums["completion_tokens"][model],
             cost_usd=sums["nano_usd"][model] / 1e9 if sums["priced"][model] else None,

@@ -33,6 +33,7 @@ _BOUNDS = {
     "outage": ("silence of the endpoint", "no setting can help: see whether it is well before the next run"),
     "concurrency": ("concurrency", ""),
     "client": ("the CPU of this machine", "run it on a faster one, or with less beside it"),
+    "ending": ("its early end: nothing new was sent", _IN_VAIN),
     "input": ("too few rows left to send", _IN_VAIN),
 }
 """What each bound is called, and what may be done about it; of the two without a text `_may_be_done` knows more."""

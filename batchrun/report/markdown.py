@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from batchrun.report.format import number, percent, seconds, visible
+from batchrun.report.format import number, percent, rate, seconds, visible
 from batchrun.report.limited import TITLE, advice, limits
 from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
+from batchrun.report.speed import LENGTHS_TITLE, TIME_TITLE, lengths, time_note, time_spent
 
 if TYPE_CHECKING:
     from batchrun.report.summary import Report
@@ -25,37 +26,47 @@ _MARKUP = re.compile(
 def to_markdown(report: Report) -> str:
     """The report as GitHub Markdown, with tables; ends with a newline."""
     worked = headline(report)
-    blocks = [[f"# {_safe(report.run.name)}"], [f"**{worked[:1].upper()}{worked[1:]}.**"]]
-    blocks += [[sentence] for sentence in (price_and_time(report), _safe(ending(report) or "")) if sentence]
-    blocks.append([f"- {_safe(note)}" for note in notes(report)])
-    blocks.append(_table(["", ""], [[label, _safe(text)] for label, text in about(report)]))
+    blocks = [[f"# {safe(report.run.name)}"], [f"**{worked[:1].upper()}{worked[1:]}.**"]]
+    blocks += [[sentence] for sentence in (price_and_time(report), safe(ending(report) or "")) if sentence]
+    blocks.append([f"- {safe(note)}" for note in notes(report)])
+    blocks.append(table(["", ""], [[label, safe(text)] for label, text in about(report)]))
     for title, lines in figures(report):
         blocks.append([f"## {title}"])
-        blocks.append(_table([">", ""], [[figure.value, _safe(figure.meaning)] for figure in lines]))
+        blocks.append(table([">", ""], [[figure.value, safe(figure.meaning)] for figure in lines]))
         if title == "Rows" and report.failures:
             blocks += [["## Failures"], _failures(report)]
     if bounds := limits(report):
-        blocks += [[f"## {TITLE}"], _table([">", ""], [[share, _safe(name)] for share, name in bounds])]
-        blocks.append([_safe(advice(report))])
+        blocks += [[f"## {TITLE}"], table([">", ""], [[share, safe(name)] for share, name in bounds])]
+        blocks.append([safe(advice(report))])
+    if spent := time_spent(report):
+        blocks += [[f"## {TIME_TITLE}"], table([">", ""], [[share, safe(name)] for share, name in spent])]
+        blocks.append([time_note(report)])
     if measured := latencies(report):
         blocks.append(["## Seconds"])
         cells = [
             [label, number(spread.count), *(seconds(getattr(spread, f"{column}_s")) for column in COLUMNS)]
             for label, spread in measured
         ]
-        blocks.append(_table(["", *(f">{column}" for column in ("rows", *COLUMNS))], cells))
+        blocks.append(table(["", *(f">{column}" for column in ("rows", *COLUMNS))], cells))
+    if measured_too := lengths(report):
+        blocks.append([f"## {LENGTHS_TITLE}"])
+        cells = [
+            [label, number(spread.count), *(rate(getattr(spread, column)) for column in COLUMNS)]
+            for label, spread in measured_too
+        ]
+        blocks.append(table(["", *(f">{column}" for column in ("rows", *COLUMNS))], cells))
     return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
 
 
 def _failures(report: Report) -> list[str]:
     cells = []
     for group in report.failures:
-        shown = "<br>".join(f"{_safe(ids)}: {_safe(message)}" for ids, message in examples(group))
-        cells.append([number(group.rows), percent(group.share, 1), _safe(group.error_type), shown])
-    return _table([">rows", ">share", "error_type", "for example"], cells)
+        shown = "<br>".join(f"{safe(ids)}: {safe(message)}" for ids, message in examples(group))
+        cells.append([number(group.rows), percent(group.share, 1), safe(group.error_type), shown])
+    return table([">rows", ">share", "error_type", "for example"], cells)
 
 
-def _table(heads: list[str], cells: list[list[str]]) -> list[str]:
+def table(heads: list[str], cells: list[list[str]]) -> list[str]:
     """Lines of a table; a head that starts with `>` has its column to the right."""
     if not cells:
         return []
@@ -64,6 +75,6 @@ def _table(heads: list[str], cells: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (names, rules, *cells)]
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Text that GitHub shows as it is: characters that mean something become entities."""
     return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", visible(text))

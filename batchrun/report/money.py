@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchrun.report.format import Figure, dollars, number, percent, rows
+from batchrun.report.format import Figure, dollars, duration, number, percent, rows
 
 if TYPE_CHECKING:
     from batchrun.report.summary import Bill, Cost, Report
@@ -47,8 +47,11 @@ def cost(report: Report) -> list[Figure]:
     paid = report.cost
     if not report.rows.succeeded and not report.rows.failed:
         return []
+    if paid.cost_usd is None and paid.by_hour and not paid.cost_partial:
+        return _by_hour(paid)
     if paid.cost_usd is None:
-        return [Figure("unpriced" if paid.unpriced_rows else "unknown", "no row has a known cost")]
+        unknown = Figure("unpriced" if paid.unpriced_rows else "unknown", "no row has a known cost")
+        return [unknown, *_by_hour(paid)]
     if not report.tokens.total_tokens and not paid.cost_usd:
         return [Figure("-", "no charge is known of")]
     if not paid.cost_partial:
@@ -101,6 +104,16 @@ def notes(report: Report) -> list[str]:
     paid, said = report.cost, []
     if paid.unpriced_models:
         said.append(f"Unpriced: {_listed(paid.unpriced_models)}. Put a price into a file and name it as `prices`.")
+    if paid.guessed_usd is not None:
+        several = len(paid.guessed_models) != 1
+        said.append(
+            f"By the size in {'their names' if several else 'its name'} {_listed(paid.guessed_models)} may cost about "
+            f"{dollars(paid.guessed_usd)}: a guess, which is in no figure."
+        )
+    said += [
+        f"Paid by the hour: {row.deployment}, {dollars(row.usd_per_hour)}, if it was up for this run alone."
+        for row in paid.by_hour[:MOST_LISTED]
+    ]
     if report.tokens.rows_without_usage:
         said.append(f"{rows(report.tokens.rows_without_usage)} came without usage: tokens and cost are partial.")
     if paid.unsettled_attempts:
@@ -117,18 +130,28 @@ def notes(report: Report) -> list[str]:
 
 
 def _details(paid: Cost) -> list[Figure]:
-    lines = []
-    if len(paid.by_model) > 1:
-        lines += [_of_model(row.cost_usd, row.rows, row.model) for row in paid.by_model[:MOST_LISTED]]
-    if len(paid.by_model) > MOST_LISTED:
-        lines.append(Figure("...", f"and {number(len(paid.by_model) - MOST_LISTED)} more models"))
+    lines, charged = [], [row for row in paid.by_model if row.cost_usd is not None or row.unpriced_rows]
+    if len(charged) > 1:
+        lines += [_of_model(row.cost_usd, row.rows, row.model) for row in charged[:MOST_LISTED]]
+    if len(charged) > MOST_LISTED:
+        lines.append(Figure("...", f"and {number(len(charged) - MOST_LISTED)} more models"))
     if paid.usd_per_1000_rows is not None:
         lines.append(Figure(dollars(paid.usd_per_1000_rows), "per 1,000 rows"))
     if paid.failures_cost_usd:
         lines.append(Figure(dollars(paid.failures_cost_usd), "of it for failures"))
     if paid.saved_by_caching_usd:
         lines.append(Figure(dollars(paid.saved_by_caching_usd), "saved by caching"))
-    return lines
+    return [*lines, *_by_hour(paid)]
+
+
+def _by_hour(paid: Cost) -> list[Figure]:
+    """What deployments cost, apart from all tokens."""
+    if not paid.by_hour:
+        return []
+    several = len(paid.by_hour) != 1
+    wall = duration(max(row.wall_s for row in paid.by_hour))
+    meaning = f"for {wall} of {'deployments' if several else 'a deployment'}, in no other figure"
+    return [Figure(dollars(sum(row.cost_usd for row in paid.by_hour)), meaning)]
 
 
 def _of_model(usd: float | None, count: int, model: str) -> Figure:

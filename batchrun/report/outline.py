@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchrun.report import money
-from batchrun.report.format import Figure, dollars, duration, number, percent, period, rate, rows
+from batchrun.report.format import Figure, dollars, duration, number, percent, period, rows
+from batchrun.report.speed import speed
 
 if TYPE_CHECKING:
-    from batchrun.report.summary import Distribution, FailureGroup, Report
+    from batchrun.report.summary import Distribution, FailureGroup, GroupCost, Report
 
 SETTLED = (0, 3)
 MOST_LISTED = 5
+MOST_GROUPS = 10
 
 
 def headline(report: Report) -> str:
@@ -80,9 +82,11 @@ def figures(report: Report) -> list[tuple[str, list[Figure]]]:
         ("Rows", _rows(report)),
         ("Tokens", money.tokens(report)),
         ("Cost", money.cost(report)),
+        ("By tier", _groups(report.by_tier) if len(report.by_tier) > 1 else []),
+        ("By column", _groups(report.by_column.groups, report.by_column.column) if report.by_column else []),
         ("Session", money.last_session(report)),
         ("What if", money.what_if(report)),
-        ("Speed", _speed(report)),
+        ("Speed", speed(report)),
         ("Retries", _retries(report)),
         ("Answers", _answers(report)),
     ]
@@ -103,10 +107,13 @@ def latencies(report: Report) -> list[tuple[str, Distribution]]:
     named = {
         "latency": latency.latency_s,
         "first token": latency.ttft_s,
-        "between tokens": latency.itl_mean_s,
+        "first visible token": latency.ttfvt_s if latency.ttfvt_s != latency.ttft_s else None,
+        "a token after it": latency.tpot_s,
+        "between pieces": latency.itl_mean_s,
         "waiting to be sent": latency.queued_s,
         "server: first token": latency.server_ttft_s,
         "server: processing": latency.server_processing_s,
+        "network, this machine": latency.overhead_s,
         "latency of failures": latency.failures_latency_s,
     }
     return [(name, measured) for name, measured in named.items() if measured]
@@ -124,6 +131,9 @@ def notes(report: Report) -> list[str]:
     said += money.notes(report)
     if tokens.rows_with_estimated_usage:
         said.append(f"Usage is estimated for {rows(tokens.rows_with_estimated_usage)}.")
+    if report.latency.latency_s and report.latency.latency_s.relative_error:
+        error = percent(report.latency.latency_s.relative_error, 1)
+        said.append(f"There are many rows: percentiles are read from a histogram, and right to {error}.")
     if answers.truncated:
         said.append(f"Cut off at the token limit: {rows(answers.truncated)}. Raise max_tokens if that matters.")
     if answers.reasoning_overflow:
@@ -148,15 +158,18 @@ def _rows(report: Report) -> list[Figure]:
     return lines if total else []
 
 
-def _speed(report: Report) -> list[Figure]:
-    speed = report.throughput
-    if not speed.rows_per_s:
-        return []
-    lines = [Figure(rate(speed.rows_per_s), "rows/s")]
-    if speed.prompt_tokens_per_s:
-        lines.append(Figure(rate(speed.prompt_tokens_per_s), "prompt tokens/s"))
-    if speed.completion_tokens_per_s:
-        lines.append(Figure(rate(speed.completion_tokens_per_s), "completion tokens/s"))
+def _groups(groups: list[GroupCost], column: str = "") -> list[Figure]:
+    named = f"{column} = " if column else ""
+    lines = [
+        Figure(
+            "unpriced" if group.cost_usd is None and group.unpriced_rows else dollars(group.cost_usd or 0),
+            f"{named}{group.name}: {rows(group.rows)}, {number(group.prompt_tokens)} + "
+            f"{number(group.completion_tokens)} tokens" + (f", {number(group.failed)} failed" if group.failed else ""),
+        )
+        for group in groups[:MOST_GROUPS]
+    ]
+    if len(groups) > MOST_GROUPS:
+        lines.append(Figure("...", f"and {number(len(groups) - MOST_GROUPS)} more: see --format json"))
     return lines
 
 
@@ -169,6 +182,11 @@ def _retries(report: Report) -> list[Figure]:
         lines.append(
             Figure(number(retries.attempts_wasted), f"of {number(retries.attempts)} attempts brought no result")
         )
+    if retries.wasted_prompt_tokens or retries.wasted_completion_tokens:
+        spent = retries.wasted_cost_usd
+        cost = "at a price that is not known" if spent is None else f"for {dollars(spent)}" if spent else "for nothing"
+        tokens = f"{number(retries.wasted_prompt_tokens)} + {number(retries.wasted_completion_tokens)}"
+        lines.append(Figure(tokens, f"prompt + completion tokens wasted on these, {cost}"))
     if retries.throttled:
         lines.append(Figure(number(retries.throttled), "times throttled (429, 503)"))
     if retries.free_retries:

@@ -5,13 +5,49 @@ None means unknown, never zero. Times of day are whole microseconds since 1970-0
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 
 import msgspec
 
 from batchrun.pricing import Tier
+from batchrun.report.measures import Distribution, Latency, PerRow, SlowRow, Spread, Throughput, Timeline
+from batchrun.report.spending import Bill, Breakdown, Cost, GroupCost, ModelCost, Tokens, WhatIf
+
+__all__ = [
+    "SUMMARY_VERSION",
+    "Answers",
+    "Bill",
+    "Breakdown",
+    "Client",
+    "Cost",
+    "Distribution",
+    "FailureExample",
+    "FailureGroup",
+    "GroupCost",
+    "Latency",
+    "ModelCost",
+    "PerRow",
+    "Report",
+    "Retries",
+    "Rows",
+    "RunFacts",
+    "Session",
+    "SlowRow",
+    "Spread",
+    "Throughput",
+    "Timeline",
+    "Tokens",
+    "WhatIf",
+    "to_json",
+    "to_schema",
+]
 
 SUMMARY_VERSION = 1
+"""It rises when a name goes or changes its meaning; new names may come at any time."""
+
+_NUMBERS = re.compile(r"\[\n\s+((?:[-+.\deE]+,\n\s+)*[-+.\deE]+)\n\s+\]")
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,126 +118,12 @@ class FailureGroup(msgspec.Struct, frozen=True, kw_only=True):
     examples: list[FailureExample]
 
 
-class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over results and failures. Prompt tokens include cached ones, completion tokens include reasoning.
-
-    `cached_share` (0 to 1) is of the prompt tokens of rows that say how many were cached, None if none does.
-    `retried_tokens`, prompt and completion, were charged for answers that were tried again; no other figure has them.
-    """
-
-    prompt_tokens: int
-    cached_tokens: int
-    cached_share: float | None
-    completion_tokens: int
-    reasoning_tokens: int
-    total_tokens: int
-    retried_tokens: int
-    rows_without_usage: int
-    rows_with_estimated_usage: int
-
-
-class ModelCost(msgspec.Struct, frozen=True, kw_only=True):
-    """What one requested model used; `cost_usd` is None if no row of it has a known cost."""
-
-    model: str
-    rows: int
-    unpriced_rows: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-
-
-class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """Exact sums of the rows' costs, failures included.
-
-    `cost_partial`: something is missing in it, because a model has no price or the endpoint stated no usage: of a row,
-    or of `unsettled_attempts`, which timed out or broke off before another one and may be charged. `cost_high_usd` is
-    what it came to if none of that cost more than the dearest row of its model; None where that is not known. The two
-    means are over the successes whose cost is known, and carry the failures' cost too.
-    """
-
-    cost_usd: float | None
-    cost_high_usd: float | None
-    cost_partial: bool
-    unsettled_attempts: int
-    failures_cost_usd: float | None
-    mean_usd_per_row: float | None
-    usd_per_1000_rows: float | None
-    saved_by_caching_usd: float | None
-    unpriced_rows: int
-    unpriced_models: list[str]
-    by_model: list[ModelCost]
-
-
-class Bill(msgspec.Struct, frozen=True, kw_only=True):
-    """What some attempts were charged for, those that were tried again included; `rows` were settled by them.
-
-    `cost_partial`: the answers of `rows_without_usage` are not in it, nor those of `unpriced_rows`.
-    """
-
-    rows: int
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-    cost_partial: bool
-    rows_without_usage: int
-    unpriced_rows: int
-    unpriced_models: list[str]
-
-
-class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
-    """The bill of the same tokens under other prices.
-
-    `difference_usd` is how much more that is than `compared_usd`, which the rows cost that have a price in both.
-    """
-
-    prices: str
-    bill: Bill
-    compared_usd: float
-    difference_usd: float
-
-
-class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds; percentiles are interpolated linearly, as pandas' and numpy's are by default."""
-
-    count: int
-    mean_s: float
-    min_s: float
-    p50_s: float
-    p90_s: float
-    p95_s: float
-    p99_s: float
-    max_s: float
-
-
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the successes took, and apart from them the failures; None where nothing was measured."""
-
-    latency_s: Distribution | None
-    ttft_s: Distribution | None
-    queued_s: Distribution | None
-    server_ttft_s: Distribution | None
-    server_processing_s: Distribution | None
-    itl_mean_s: Distribution | None
-    failures_latency_s: Distribution | None
-
-
-class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Settled rows and tokens per second of active time.
-
-    `active_s` is the sessions' wall time. A session that left none (it is going on, or was killed) counts from its
-    start to the last row that finished in it; without any session it is first start to last finish.
-    """
-
-    active_s: float
-    rows_per_s: float | None
-    prompt_tokens_per_s: float | None
-    completion_tokens_per_s: float | None
-
-
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
-    """Attempts that brought no result are wasted. The last three are what sessions counted, None if none did."""
+    """Attempts that brought no result are wasted, and what the endpoint charged for them is: tokens and dollars.
+
+    `requests`, `free_retries` and `throttled` are what sessions counted, None if none did. `wasted_cost_usd` is None
+    where a wasted answer has no price; attempts that broke off are in `Cost.unsettled_attempts`.
+    """
 
     rows_retried: int
     attempts: int
@@ -209,18 +131,23 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
     requests: int | None
     free_retries: int | None
     throttled: int | None
+    wasted_prompt_tokens: int = 0
+    wasted_completion_tokens: int = 0
+    wasted_cost_usd: float | None = None
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """How answers ended.
 
-    `reasoning_overflow`: cut off with every completion token spent on reasoning. `mended`: held what no column can,
-    and have U+FFFD or null there; None where no session counted them.
+    `reasoning_overflow`: cut off with every completion token spent on reasoning. `empty`: came without content, which
+    makes them failures. `mended`: held what no column can, and have U+FFFD or null there; None where no session
+    counted them.
     """
 
     finish_reasons: dict[str, int]
     truncated: int
     reasoning_overflow: int
+    empty: int = 0
     mended: int | None = None
 
 
@@ -235,7 +162,10 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a run came to. `limited` has what bound it, the largest first, as shares (0 to 1) of the time measured.
 
-    `last_session` is the part of the whole that was charged since the last of several sessions began.
+    `last_session` is the part of the whole that was charged since the last of several sessions began. `slowest` are at
+    most 10 successes, the slowest first. `by_tier` has a group for each service tier, `by_column` one for each value
+    of the input column that was asked for. `time_s` is where the rows' time went, by phase in the order of a row's
+    life and summed over all rows; `time_shares` are the same as shares (0 to 1). See PHASES.
     """
 
     summary_version: int = SUMMARY_VERSION
@@ -246,10 +176,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     failures: list[FailureGroup]
     tokens: Tokens
     cost: Cost
+    by_tier: list[GroupCost] = []
+    by_column: Breakdown | None = None
     last_session: Bill | None = None
     what_if: WhatIf | None = None
     latency: Latency
+    per_row: PerRow = PerRow()
     throughput: Throughput
+    time_s: dict[str, float] = {}
+    time_shares: dict[str, float] = {}
+    slowest: list[SlowRow] = []
+    timeline: Timeline | None = None
     retries: Retries
     answers: Answers
     limited: dict[str, float]
@@ -257,6 +194,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_json(report: Report) -> bytes:
-    """Indented JSON in pure ASCII: no text from outside can steer the terminal that prints it, and none is changed."""
+    """Indented JSON in pure ASCII: no text from outside can steer the terminal that prints it, and none is changed.
+
+    A list of numbers is one line.
+    """
     text = json.dumps(msgspec.to_builtins(report), indent=2, ensure_ascii=True, allow_nan=False)
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)  # no string has a raw line break
     return text.encode("ascii") + b"\n"
+
+
+def to_schema() -> bytes:
+    """The JSON schema of what to_json writes, which is shipped as report/summary.schema.json."""
+    schema = msgspec.json.schema(Report)
+    for shape in schema["$defs"].values():
+        shape["description"] = inspect.cleandoc(shape["description"])
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "report/summary.json of a run folder"}
+    return json.dumps(head | schema, indent=2, ensure_ascii=True).encode("ascii") + b"\n"

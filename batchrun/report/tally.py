@@ -1,7 +1,4 @@
-"""Running totals over record batches: exact integer sums by model, and the measured seconds of every row.
-
-Memory is 8 bytes a row and metric, and does not grow with what the endpoint sends: names are counted up to a limit.
-"""
+"""Running totals over record batches: exact integer sums by model, and how rows ended."""
 
 from __future__ import annotations
 
@@ -9,67 +6,28 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchrun.report.charges import retried, unsettled_attempts
-from batchrun.report.columns import UNKNOWN, equals, floats, has_usage, ints, lacks_usage, models, nano_usd, texts
+from batchrun.report.charges import unsettled_attempts
+from batchrun.report.columns import UNKNOWN, equals, has_usage, ints, lacks_usage, models, nano_usd, texts
 from batchrun.report.summary import FailureExample, FailureGroup
+from batchrun.report.sums import MAX_NAMES, OTHER, TEXT_CHARS, ExactSums, Names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchrun.report.columns import Flags, Floats, Ints
+    import pyarrow as pa
 
-MAX_NAMES = 100
+    from batchrun.report.columns import Flags, Ints
+    from batchrun.report.logged import Logged
+
 EXAMPLES = 3
-TEXT_CHARS = 200
-OTHER = "(other)"
-
-
-class ExactSums:
-    """Sums of 64-bit integers by slot that cannot overflow: high and low halves are summed apart."""
-
-    def __init__(self) -> None:
-        self._high = np.zeros(MAX_NAMES + 1, np.int64)
-        self._low = np.zeros(MAX_NAMES + 1, np.int64)
-
-    def add(self, slots: Ints, values: Ints | Flags) -> None:
-        """Add each value to its slot; both have the same length."""
-        values = values.astype(np.int64, copy=False)
-        np.add.at(self._high, slots, values >> 32)
-        np.add.at(self._low, slots, values & 0xFFFFFFFF)
-
-    def __getitem__(self, slot: int) -> int:
-        return (int(self._high[slot]) << 32) + int(self._low[slot])
-
-    def total(self) -> int:
-        """The sum of all slots."""
-        return (sum(self._high.tolist()) << 32) + sum(self._low.tolist())
-
-
-class Names:
-    """The first names that were seen, each with a slot; what comes after the limit shares the last one, `(other)`."""
-
-    def __init__(self) -> None:
-        self.slots: dict[str, int] = {}
-
-    def slots_of(self, column: pa.Array) -> Ints:
-        """The slot of every row of a text column."""
-        encoded = column.dictionary_encode()
-        table = np.array([self._slot(name) for name in encoded.dictionary.to_pylist()], np.int64)
-        return table[encoded.indices.to_numpy(zero_copy_only=False)] if len(table) else np.zeros(0, np.int64)
-
-    def _slot(self, name: str) -> int:
-        if name not in self.slots:
-            name = name if len(self.slots) < MAX_NAMES else OTHER
-        return self.slots.setdefault(name, len(self.slots))
 
 
 class Tally:
     """The totals of one side of a run, its results or its failures."""
 
-    def __init__(self, *, metrics: Sequence[str], session_starts: Sequence[int], failures: bool = False) -> None:
+    def __init__(self, session_starts: Sequence[int], *, failures: bool = False) -> None:
         self.rows = 0
         self.models = Names()
         self.sums: dict[str, ExactSums] = {}
@@ -78,9 +36,8 @@ class Tally:
         self.session_ends = np.full(len(session_starts) + 1, np.iinfo(np.int64).min, np.int64)
         self._session_starts = np.array(session_starts, np.int64)
         self._failures = failures
-        self._seconds: dict[str, list[Floats]] = {name: [] for name in metrics}
 
-    def add(self, batch: pa.RecordBatch) -> None:
+    def add(self, batch: pa.RecordBatch, attempts: Logged) -> None:
         """Count one batch; columns that it does not have are unknown in all its rows."""
         if not batch.num_rows:
             return
@@ -90,19 +47,12 @@ class Tally:
         self._add_usage(batch, slots)
         self._add_cost(batch, slots)
         self._add_attempts(batch, slots)
+        self._add_retried(slots[attempts.row], attempts)
         self._add_times(batch)
-        for name, kept in self._seconds.items():
-            values = floats(batch, name)
-            kept.append(values[np.isfinite(values)])
 
     def total(self, name: str) -> int:
         """A sum over all models."""
         return self.sums[name].total() if name in self.sums else 0
-
-    def seconds(self, name: str) -> Floats:
-        """Every known value of a metric; the tally forgets them."""
-        parts = self._seconds.pop(name)
-        return np.concatenate(parts) if parts else np.zeros(0)
 
     def _add(self, name: str, slots: Ints, values: Ints | Flags) -> None:
         self.sums.setdefault(name, ExactSums()).add(slots, values)
@@ -110,11 +60,23 @@ class Tally:
     def _add_attempts(self, batch: pa.RecordBatch, slots: Ints) -> None:
         """Count attempts and those that brought an answer: one for a result, one for each turn of a conversation."""
         attempts, _ = ints(batch, "attempts")
-        turns = pc.fill_null(pc.count_substring(texts(batch, "turn_log"), '"turn":'), 0).to_numpy(zero_copy_only=False)
+        log = texts(batch, "turn_log")
+        turns = np.zeros(batch.num_rows, np.int64)
+        if log.null_count < len(log):
+            turns = pc.fill_null(pc.count_substring(log, '"turn":'), 0).to_numpy(zero_copy_only=False)
         answered = turns if self._failures else np.maximum(turns, 1)
         self._add("attempts", slots, attempts)
         self._add("answered", slots, answered)
         self._add("retried", slots, attempts > (answered + 1 if self._failures else answered))
+
+    def _add_retried(self, slots: Ints, attempts: Logged) -> None:
+        """Count what was charged for attempts that another one followed."""
+        priced = np.isfinite(attempts.nano_usd)
+        self._add("retried_prompt_tokens", slots, attempts.prompt_tokens)
+        self._add("retried_completion_tokens", slots, attempts.completion_tokens)
+        self._add("retried_tokens", slots, attempts.prompt_tokens + attempts.completion_tokens)
+        self._add("retried_nano_usd", slots[priced], attempts.nano_usd[priced].astype(np.int64))
+        self._add("retried_unpriced", slots, ~priced & (attempts.prompt_tokens + attempts.completion_tokens > 0))
 
     def _add_usage(self, batch: pa.RecordBatch, slots: Ints) -> None:
         prompt, _ = ints(batch, "prompt_tokens")
@@ -136,9 +98,6 @@ class Tally:
             ("estimated", equals(texts(batch, "usage_source"), "estimated")),
         ):
             self._add(name, slots, values)
-        again = retried(batch)
-        self._add("retried_tokens", slots[again.row], again.prompt_tokens)
-        self._add("retried_tokens", slots[again.row], again.completion_tokens)
 
     def _add_cost(self, batch: pa.RecordBatch, slots: Ints) -> None:
         nano, priced = nano_usd(batch)

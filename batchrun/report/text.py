@@ -6,11 +6,14 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING
 
-from batchrun.report.format import number, percent, seconds, visible
+from batchrun.report.format import number, percent, rate, seconds, visible
 from batchrun.report.limited import TITLE, advice, limits
 from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
+from batchrun.report.speed import LENGTHS_TITLE, TIME_TITLE, lengths, time_note, time_spent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchrun.report.format import Figure
     from batchrun.report.summary import FailureGroup, Report
 
@@ -28,29 +31,35 @@ def to_text(report: Report, width: int = 80) -> str:
     Nothing from outside passes as it came: controls and invisible characters are escaped.
     """
     width = max(width, LEAST_WIDTH)
-    blocks = [_top(report, width), [_line(f"{label:{LABEL}}{visible(text)}", width) for label, text in about(report)]]
-    sections, bounds = figures(report), limits(report)
-    shown = [*sections, (TITLE, bounds)]
+    blocks = [_top(report, width), [cut(f"{label:{LABEL}}{visible(text)}", width) for label, text in about(report)]]
+    sections, bounds, spent = figures(report), limits(report), time_spent(report)
+    shown = [*sections, (TITLE, bounds), (TIME_TITLE, spent)]
     value_width = max([len(figure.value) for _, lines in shown for figure in lines], default=0)
     for title, lines in sections:
         blocks.append(_section(title, lines, value_width, width))
         if title == "Rows" and report.failures:
             blocks.append(_failures(report.failures, value_width, width))
     if bounds:
-        blocks.append([TITLE, *_section("", bounds, value_width, width), *_wrap(advice(report), width)])
-    blocks += [_latencies(report, width), _notes(report, width)]
+        blocks.append([TITLE, *_section("", bounds, value_width, width), *wrap(advice(report), width)])
+    if spent:
+        blocks.append([TIME_TITLE, *_section("", spent, value_width, width), *wrap(time_note(report), width)])
+    seconds_of = [(label, [getattr(spread, f"{name}_s") for name in COLUMNS]) for label, spread in latencies(report)]
+    tokens_of = [(label, [getattr(spread, name) for name in COLUMNS]) for label, spread in lengths(report)]
+    blocks.append(_table("Seconds", seconds_of, seconds, width))
+    blocks.append(_table(LENGTHS_TITLE, tokens_of, rate, width))
+    blocks.append(_notes(report, width))
     return "\n\n".join("\n".join(lines) for lines in blocks if lines) + "\n"
 
 
 def _top(report: Report, width: int) -> list[str]:
     said = [f"{report.run.name}: {headline(report)}.", price_and_time(report), ending(report)]
-    return [line for sentence in said if sentence for line in _wrap(sentence, width)]
+    return [line for sentence in said if sentence for line in wrap(sentence, width)]
 
 
 def _section(title: str, lines: list[Figure], value_width: int, width: int) -> list[str]:
     titles = [title, *[""] * (len(lines) - 1)]
     return [
-        _line(f"{name:{LABEL}}{figure.value:>{value_width}}  {visible(figure.meaning)}", width)
+        cut(f"{name:{LABEL}}{figure.value:>{value_width}}  {visible(figure.meaning)}", width)
         for name, figure in zip(titles, lines, strict=True)
     ]
 
@@ -60,32 +69,33 @@ def _failures(groups: list[FailureGroup], value_width: int, width: int) -> list[
     for group in groups:
         title = "" if lines else "Failures"
         named = f"{visible(group.error_type)}, {percent(group.share, 1)}"
-        lines.append(_line(f"{title:{LABEL}}{number(group.rows):>{value_width}}  {named}", width))
+        lines.append(cut(f"{title:{LABEL}}{number(group.rows):>{value_width}}  {named}", width))
         for ids, message in examples(group):
-            lines += _wrap(f"{ids}: {message}", width, first=" " * LABEL, then=" " * (LABEL + 2), most=2)
+            lines += wrap(f"{ids}: {message}", width, first=" " * LABEL, then=" " * (LABEL + 2), most=2)
     return lines
 
 
-def _latencies(report: Report, width: int) -> list[str]:
-    measured = latencies(report)
-    if not measured:
+def _table(title: str, rows: list[tuple[str, list[float]]], form: Callable[[float], str], width: int) -> list[str]:
+    """Lines of one number in each of COLUMNS; on a narrow screen some columns are left out."""
+    if not rows:
         return []
     shown = list(COLUMNS)
     for column in DROPPED_FIRST:
         if LATENCY_LABEL + LATENCY_COLUMN * len(shown) > width:
             shown.remove(column)
-    lines = [f"{'Seconds':{LATENCY_LABEL}}" + "".join(f"{column:>{LATENCY_COLUMN}}" for column in shown)]
-    for label, spread in measured:
-        cells = [seconds(getattr(spread, f"{column}_s")) for column in shown]
+    lines = [f"{title:{LATENCY_LABEL}}" + "".join(f"{column:>{LATENCY_COLUMN}}" for column in shown)]
+    for label, values in rows:
+        cells = [form(value) for name, value in zip(COLUMNS, values, strict=True) if name in shown]
         lines.append(f"{label:{LATENCY_LABEL}}" + "".join(f"{cell:>{LATENCY_COLUMN}}" for cell in cells))
     return lines
 
 
 def _notes(report: Report, width: int) -> list[str]:
-    return [line for note in notes(report) for line in _wrap(note, width, first="- ", then="  ")]
+    return [line for note in notes(report) for line in wrap(note, width, first="- ", then="  ")]
 
 
-def _wrap(text: str, width: int, *, first: str = "", then: str = "", most: int | None = None) -> list[str]:
+def wrap(text: str, width: int, *, first: str = "", then: str = "", most: int | None = None) -> list[str]:
+    """Lines of a text from outside, made visible, of at most `width` columns and at most so many."""
     text = visible(text)
     return textwrap.wrap(
         text,
@@ -98,7 +108,7 @@ def _wrap(text: str, width: int, *, first: str = "", then: str = "", most: int |
     )
 
 
-def _line(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
     """Cut a line to its width on the screen."""
     text = text[: width + 1]
     if _columns(text) <= width:

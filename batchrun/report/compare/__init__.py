@@ -1,0 +1,1 @@
+"""Two runs side by side: what one cost, took and answered, row by row, against the other."""
