@@ -146,6 +146,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store: StoreConfig = StoreConfig()
     keep_columns: list[str] = []
     prices: str | None = None
+    tokenizer: str | None = None
 
 
 def load_config(
@@ -260,7 +261,9 @@ def _convert(values: Mapping[str, Any], origin: str) -> Config:
     try:
         config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {readable(str(error))}", remedy="correct that value") from error
+        said = readable(str(error))
+        remedy = "write dollars, more than 0: 5 or 2.50" if "max_cost_usd" in said else "correct that value"
+        raise ConfigError(f"{origin}: {said}", remedy=remedy) from error
     for key, value in _numbers(values):
         if not math.isfinite(value):
             raise ConfigError(f"{origin}: `{key}`: {value} is not a number to go by", remedy="write a finite number")

@@ -117,6 +117,18 @@ class BudgetReached(BatchrunError):
     exit_code = 4
 
 
+class Stopped(BatchrunError):
+    """A limit of the user's own, other than money, ended the run in good order: a deadline, `batchrun ctl drain`."""
+
+    exit_code = 4
+
+
+class PilotDone(BatchrunError):
+    """The pilot has said what the rest will cost, and nobody has agreed to that; nothing new is sent."""
+
+    exit_code = 4
+
+
 class Interrupted(BatchrunError):
     """A signal asked the run to stop; `exit_code` is 128 and the signal's number."""
 

@@ -10,23 +10,28 @@ import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from batchrun.closing import close, session_of
 from batchrun.config import Config, read_config, read_key
+from batchrun.controlling import controlled
 from batchrun.endpoint.descriptors import make_room
 from batchrun.endpoint.http import HttpEndpoint
 from batchrun.engine.attempts import Fulfiller
+from batchrun.engine.controls import Controls
 from batchrun.engine.lanes import Lanes
 from batchrun.engine.pool import Pool
 from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
 from batchrun.engine.turns import following
 from batchrun.engine.validity import Validity
-from batchrun.engine.watch import Watch
+from batchrun.engine.watch import Plan, Watch
 from batchrun.errors import BatchrunError, ConfigError, PromptError, StoreError
+from batchrun.piloting import Pilot
 from batchrun.planning import plan_of, refuse_unlimited, refuse_unpriced
 from batchrun.pricing import PriceBook
 from batchrun.prompts import Prompts, open_prompts
@@ -38,23 +43,26 @@ from batchrun.simulated.embedded import embedded
 from batchrun.store.folder import RunFile, RunFolder
 from batchrun.store.identity import OnChange, describe, fit, folder_of, fresh_folder
 from batchrun.store.keeper import Store
-from batchrun.store.manifest import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
+    from batchrun.store.manifest import Session
     from batchrun.types import Request
+
+    Tap = Callable[[Callable[[int], bool]], Generator[Request, None, None]]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to go about a run, apart from what it is.
 
-    `limit` is how many of the first rows are sent; `on_change` says what to do if the folder holds answers to other
-    requests, `fresh` starts over in a new folder beside it. With `allow_unpriced` a budget leaves out the rows whose
-    model has no price.
+    `limit` is how many of the first rows are sent; `pilot` how many (50), or which share (`"2%"`), go first, to show
+    what the rest will cost. `on_change` says what to do if the folder holds answers to other requests, `fresh` starts
+    over in a new folder beside it. With `allow_unpriced` a budget leaves out the rows whose model has no price.
     """
 
     limit: int | None = None
+    pilot: int | str | None = None
     on_change: OnChange = "refuse"
     fresh: bool = False
     retry_failed: Literal["retryable", "all", "none"] = "retryable"
@@ -88,9 +96,12 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
         make_room(config.limits.concurrency)
         prompts, renderer = open_prompts(config.input), Renderer(config)
         validity = Validity(config.request.validate) if config.request.validate else None
-        checked = check(prompts, renderer, refuse_unlimited if config.limits.max_cost_usd else None)
+        pilot = None if options.pilot is None else Pilot(options.pilot, limit=options.limit)
+        checked = check(prompts, renderer, _looks(config, pilot))
         if not options.skip_invalid:
             refuse_invalid(checked)
+        if pilot:
+            pilot.draw(checked)
         run = describe(config, rows=checked.rows, models=checked.models, fingerprint=checked.fingerprint)
         if config.limits.max_cost_usd and not options.allow_unpriced:
             refuse_unpriced(run)
@@ -103,19 +114,31 @@ async def walk(config: Config, options: Options, watch: Watch) -> Ending:
         fitted = fit(folder, run, lambda: keys_of(prompts, renderer), options.on_change)
         run = fitted.run
         store = Store(folder, run, retry_failed=options.retry_failed)
-        plan = plan_of(config, fitted, store, prompts, renderer, limit=options.limit, first=checked.first)
+        early = pilot.rows if pilot else frozenset()
+        plan = plan_of(config, fitted, store, prompts, renderer, limit=options.limit, first=checked.first, early=early)
         watch.plan(plan)
         cause, session = None, None
         if plan.open_rows:
-            tap = requests(prompts, renderer, store, options.limit)
+            tap = partial(requests, prompts, renderer, store, watch=watch, limit=options.limit)
             cause, session = await send(
-                tap, store, config=config, run=run, key=key, spent=plan.spent_nano_usd, validity=validity, watch=watch
+                tap, pilot, store, config=config, run=run, key=key, plan=plan, validity=validity, watch=watch
             )
         else:
             store.tidy()
         report, cause = _report(folder, cause)
         sent, open_rows = session.requests if session else 0, store.open_rows(options.limit)
         return Ending(folder=str(folder), cause=cause, report=report, sent=sent, open_rows=open_rows)
+
+
+def _looks(config: Config, pilot: Pilot | None) -> Callable[[Request | None], None] | None:
+    """What is told of every row while the input is checked."""
+    looks = [*([refuse_unlimited] if config.limits.max_cost_usd else []), *([pilot.see] if pilot else [])]
+
+    def look(request: Request | None) -> None:
+        for each in looks:
+            each(request)
+
+    return look if looks else None
 
 
 def _report(folder: RunFolder, cause: BatchrunError | None) -> tuple[Report, BatchrunError | None]:
@@ -131,9 +154,17 @@ def _report(folder: RunFolder, cause: BatchrunError | None) -> tuple[Report, Bat
     return report, cause
 
 
-def requests(prompts: Prompts, renderer: Renderer, store: Store, limit: int | None) -> Generator[Request, None, None]:
-    """The requests still to be sent, in the order of the input; a row that cannot be sent is kept as failed."""
-    for prompt in prompts.read(lambda index: not store.is_open(index)):
+def requests(
+    prompts: Prompts,
+    renderer: Renderer,
+    store: Store,
+    wanted: Callable[[int], bool],
+    *,
+    watch: Watch,
+    limit: int | None,
+) -> Generator[Request, None, None]:
+    """The wanted requests still to be sent, in the order of the input; a row that cannot be sent is kept as failed."""
+    for prompt in prompts.read(lambda index: not (wanted(index) and store.is_open(index))):
         if limit is not None and prompt.index is not None and prompt.index >= limit:
             return
         try:
@@ -141,24 +172,27 @@ def requests(prompts: Prompts, renderer: Renderer, store: Store, limit: int | No
                 raise prompt
             request = renderer.render(prompt)
         except PromptError as error:
-            store.keep(invalid_record(error))
+            record = invalid_record(error)
+            store.keep(record)
+            watch.row(record)
             continue
         so_far = store.so_far(request) if request.turns else None
         yield (so_far and following(request, so_far)) or request
 
 
 async def send(
-    tap: Generator[Request, None, None],
+    tap: Tap,
+    pilot: Pilot | None,
     store: Store,
     *,
     config: Config,
     run: RunFile,
     key: str | None,
-    spent: int,
+    plan: Plan,
     validity: Validity | None,
     watch: Watch,
 ) -> tuple[BatchrunError | None, Session]:
-    """Send what the tap gives until it is dry or something ends the run; commit, seal, and say how it ended."""
+    """Send the pilot, if there is one, and the rest, until something ends the run; commit, seal, say how it ended."""
     began_at = time.monotonic()
     async with AsyncExitStack() as open_things:
         base_url = config.endpoint.base_url
@@ -174,51 +208,26 @@ async def send(
             rows=run.rows,
             models=models,
             price_for=price_for,
-            spent_nano_usd=spent,
+            spent_nano_usd=plan.spent_nano_usd,
             validity=validity,
         )
-        pool = Pool(tap, fulfiller, store, lanes, config=config, watch=watch, models=models)
-        store.start(config.store, on_failure=pool.stop)
+        pool = Pool(fulfiller, store, lanes, config=config, watch=watch, models=models)
+        controls = Controls(pool, lanes, fulfiller.money, config)
+        watch.steer(controls)
+        early = pilot.rows if pilot else frozenset()
+        store.start(config.store, on_failure=pool.stop, early=early)
         try:
-            with stopped_by_signals(pool):
-                await pool.run()
+            with stopped_by_signals(pool), controlled(store.recovered.folder, controls, plan.open_rows):
+                if pilot:
+                    await pool.run(tap(lambda index: index in early))
+                    await pilot.decide(pool, store, fulfiller.money, controls.limits, watch)
+                if not pool.cause:
+                    await pool.run(tap(lambda index: index not in early))
         except BaseException:  # the caller gave up: what was answered is kept all the same
             store.abandon()
             raise
-    session = _session(pool, fulfiller, endpoint, store, time.monotonic() - began_at)
-    return await _close(store, pool, session), session
-
-
-def _session(pool: Pool, fulfiller: Fulfiller, endpoint: HttpEndpoint, store: Store, wall_s: float) -> Session:
-    """What a start of the run says of itself."""
-    return Session(
-        exit_code=pool.exit_code,
-        cause=str(pool.cause or "nothing left to do"),
-        wall_s=wall_s,
-        requests=fulfiller.counts.requests + endpoint.free_retries + endpoint.probes,
-        free_retries=endpoint.free_retries,
-        throttled=fulfiller.counts.throttled,
-        mended=endpoint.mended + store.mended,
-        limited_s={reason: round(seconds, 3) for reason, seconds in pool.bounds.seconds.items()},
-        ceilings=pool.bounds.ceilings,
-        loop_lag_p99_s=pool.lag.p99_s,
-        loop_lag_max_s=pool.lag.max_s,
-    )
-
-
-async def _close(store: Store, pool: Pool, session: Session) -> BatchrunError | None:
-    """Seal in a thread of its own; a disk that fails now is the run's cause, unless there was one before."""
-    cause = pool.cause
-    try:
-        if pool.hurried:
-            await asyncio.to_thread(store.abandon)
-        else:
-            await asyncio.to_thread(store.close, session, sorted(pool.abandoned))
-    except BatchrunError as error:
-        cause = cause or error
-    if cause is not None and not isinstance(cause, BatchrunError):
-        raise cause
-    return cause
+    session = session_of(pool, fulfiller, endpoint, store, time.monotonic() - began_at)
+    return await close(store, pool, session), session
 
 
 async def arun(config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from commands import at, begun, called, kept, prompts, wait_for
 from servers import simulated
 
+from batchrun.cli.progress import Progress
+from batchrun.engine.watch import Plan
 from batchrun.pricing import cost_nano_usd, load_prices
 from batchrun.types import Usage
 
@@ -83,11 +86,51 @@ def test_a_budget_wants_prices_and_limits_of_tokens(tmp_path):
         assert allowed.code == 0
 
 
-@pytest.mark.parametrize("budget", ["0", "-1", "5 dollars", "nan", "inf"])
+@pytest.mark.parametrize("budget", ["0", "-1", "5 dollars", "$5", "nan", "inf", "1e400"])
 def test_a_budget_that_is_none_is_refused(tmp_path, budget):
-    """As an option and as a key."""
+    """As an option and as a key, with what would be one."""
     source = prompts(tmp_path / "in.jsonl", 1)
-    for option in (["--max-cost", budget], ["--set", f"limits.max_cost_usd={budget if budget != 'nan' else '.nan'}"]):
-        done = called("run", source, *at("simulated", tmp_path / "out"), *option)
-        assert done.code == 2, done.err
+    refused = called("run", source, *at("simulated", tmp_path / "out"), f"--max-cost={budget}")
+    assert refused.code == 2, refused.err
+    assert f"error: --max-cost {budget!r} is no amount of dollars above zero\n" in refused.err
+    assert refused.last == "exit 2: nothing was sent. Next: write e.g. --max-cost 5 or --max-cost 2.50"
+    spelt = {"nan": ".nan", "inf": ".inf"}.get(budget, budget)
+    refused = called("run", source, *at("simulated", tmp_path / "out"), "--set", f"limits.max_cost_usd={spelt}")
+    assert refused.code == 2, refused.err
+    assert "`limits.max_cost_usd`: " in refused.err
+    assert "Next: write " in refused.last
     assert not (tmp_path / "out").exists()
+
+
+def told_of(capsys, *spent, before=0, budget=1000, limit=None):
+    """What is said of a budget of so many nano-dollars when that much of it is spent, one after the other."""
+    shown = Progress(quiet=True)
+    plan = {"folder": "out", "concurrency": 9, "flush_s": 0.05, "simulated": True, "exposed": [], "rows": 9}
+    shown.plan(Plan(open_rows=9, budget_usd=budget / 1e9, spent_nano_usd=before, **plan))
+    for nano_usd in spent:
+        shown.spent(nano_usd, limit or budget)
+    return re.findall(r"(\d+)% of the budget", capsys.readouterr().err)
+
+
+def test_each_mark_of_the_budget_is_told_once(capsys):
+    """A line for each, without a terminal and with `-q` too; of several that are passed at once the highest."""
+    assert told_of(capsys, 499, 500, 501, 799, 800, 950, 990, 1000) == ["50", "80", "95"]
+    assert told_of(capsys, 10, 960, 970) == ["95"]
+
+
+def test_a_later_start_tells_the_marks_that_are_left(capsys):
+    """What was passed before is no news; a larger budget has other marks."""
+    assert told_of(capsys, 600, 850, before=550) == ["80"]
+    assert told_of(capsys, 600, 850, limit=1600) == ["50"]
+    assert told_of(capsys, before=1000) == []
+
+
+def test_answers_of_unknown_cost_bring_the_marks_nearer(tmp_path):
+    """What was lost counts at its worst there too: no budget is reached without a warning before it."""
+    source = prompts(tmp_path / "in.jsonl", 30)
+    with simulated({**QUICK, "faults": [{"kind": "truncated"}]}) as server:
+        limits = ["-c", 1, "--max-cost", 0.003, "--set", "retry.max_attempts=1"]
+        done = called("run", source, *at(server.base_url, tmp_path / "out"), *limits)
+        assert done.code == 4, done.err
+        assert re.findall(r"(\d+)% of the budget of \$0.003, is spent", done.err)[0] == "50"
+        assert charged_usd(server) <= 0.003

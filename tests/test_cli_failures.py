@@ -12,6 +12,7 @@ from disks import disk_of
 from servers import simulated
 
 import batchrun
+from batchrun.engine import retry
 from batchrun.pricing import load_prices
 
 AMBIGUOUS = ["server_error", "reset", "reset_before_answer", "truncated", "bad_json", "error_in_200"]
@@ -33,6 +34,14 @@ def price_of(line, price):
     return cost_nano_usd(Usage(**{name: line[name] for name in names}), price)
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Waits between attempts are a hundredth of what they are."""
+    for name in ("TRANSIENT_BASE_S", "THROTTLED_BASE_S"):
+        monkeypatch.setattr(retry, name, getattr(retry, name) / 100)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_run_through_trouble(tmp_path):
     """Every row is kept once, with an attempt for each request that the endpoint saw, whatever went wrong with it."""
     faults = [{"kind": kind, "match": f"q{number} ", "tries": 1} for number, kind in enumerate(AMBIGUOUS)]
@@ -60,6 +69,7 @@ def test_a_run_through_trouble(tmp_path):
     assert errors[8:] == [[]] * 4
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_failure_that_is_tried_again_becomes_a_success(tmp_path):
     """It leaves `failures/`, and its attempts stay in the success's attempt_log."""
     faults = [{"kind": "server_error", "match": "q1 ", "tries": 2}]
@@ -99,6 +109,7 @@ def test_which_failures_are_tried_again(tmp_path):
     assert sent == [3, 0, 1, 2]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_the_cost_is_what_the_ledger_says(tmp_path):
     """Row costs add up to the report's total, and that to tokens times price of all that brought a usage; exactly."""
     faults = [{"kind": "server_error", "probability": 0.2}]

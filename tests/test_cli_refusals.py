@@ -262,7 +262,7 @@ def test_a_file_where_the_folder_should_be(refused, good, tmp_path):
 def test_a_link_where_the_folder_should_be(refused, good, tmp_path):
     """Nobody else can have a run write elsewhere by laying a link; one that leads nowhere is named."""
     (tmp_path / "out").symlink_to("elsewhere")
-    assert "out: cannot be looked into: No such file or directory" in refused(7, good)
+    assert "out: cannot be read: No such file or directory" in refused(7, good)
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from commands import BATCHRUN, END_S, asked, at, called, kept, prompts, typed
-from servers import ROOT, simulated
+from servers import ROOT, embedded_at_once, simulated
 
 import batchrun
 from batchrun.errors import ConfigError
@@ -35,7 +35,7 @@ def server():
 
 def test_the_readmes_command_does_the_whole_job(clone):
     """The quickstart ends with 0, an answer for each row, a report on stdout, and the next command on stderr."""
-    ended = typed("run", "configs/quickstart.yaml", "--limit", 20, cwd=clone)
+    ended = typed("run", "configs/quickstart.yaml", "--limit", 20, cwd=clone, env=embedded_at_once(clone))
     assert ended.code == 0, ended.err
     assert ended.last.startswith("exit 0: 20 of 200 rows have a result; 20 requests sent. Next: ")
     frame = pd.read_parquet("runs/quickstart/results")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -17,8 +18,8 @@ from commands import BATCHRUN, END_S, at, called, prompts
 from servers import ROOT, simulated
 
 from batchrun.cli import batchrun as group
-from batchrun.cli.lines import put, say
-from batchrun.cli.progress import Progress, ranges
+from batchrun.cli.lines import log_as, put, say
+from batchrun.cli.progress import Progress, columns_of_stderr, ranges
 from batchrun.engine.watch import Plan, Status
 from batchrun.types import Record
 
@@ -26,7 +27,18 @@ HEAVY = {"aiohttp", "pyarrow", "pandas", "numpy", "yaml", "jinja2", "tqdm", "asy
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["-h"], ["run", "-h"], ["report", "--help"], ["export", "-h"], ["simulate", "-h"]]
+    "arguments",
+    [
+        ["--help"],
+        ["-h"],
+        ["run", "-h"],
+        ["report", "--help"],
+        ["export", "-h"],
+        ["simulate", "-h"],
+        ["status", "-h"],
+        ["ctl", "-h"],
+        ["init", "-h"],
+    ],
 )
 def test_help_costs_nothing(arguments):
     """It is on stdout, with an example, exits with 0, and imports nothing heavy."""
@@ -103,7 +115,7 @@ def test_a_line_says_how_it_stands():
     shown.row(Record(index=9, custom_id="9", error_type="server_error"))
     line = re.sub(r"[\d,]+ tok/s", "N tok/s", shown.line())
     line = re.sub(r"[\d:]+ left", "T left", line)
-    assert line == "4/200, 1 failed, 32 in flight, N tok/s, $0.0030, T left, 7 throttled, oldest 2 s"
+    assert line == "4/200, 1 failed, 32/64 in flight, N tok/s, $0.0030, T left, 7 throttled, oldest 2 s"
 
 
 def test_a_line_names_the_rows_that_are_retried_and_the_oldest():
@@ -189,6 +201,64 @@ def test_the_bar_never_breaks_a_line(tmp_path):
     drawn = [text for text in re.split(r"[\r\n]+", seen.decode()) if "tok/s" in text]
     assert len(drawn) > 3
     assert max(map(len, drawn)) <= 80
-    assert re.match(r"10/10, 0 failed, 0 in flight, [\d,]+ tok/s, \$0\.0\d+, 00:00 left", drawn[-1])
+    assert re.match(r"10/10, 0 failed, 0/2 in flight, [\d,]+ tok/s, \$0\.0\d+, 00:00 left", drawn[-1])
     assert drawn[-1].rstrip().endswith("| 100 %")
     assert "\x1b[" not in drawn[-1]
+
+
+def test_a_long_run_says_what_it_will_cost():
+    """Once enough rows are done; never where a price is missing."""
+    assert "in all" not in progress(done=19).line()
+    assert ", ~$0.20 in all" in progress(done=20).line()
+    assert "in all" not in progress(done=20, cost_usd=None).line()
+
+
+def test_the_width_is_that_of_the_terminal_behind_stderr(monkeypatch):
+    """Also where stdout is a pipe, and as it is now: a terminal may get narrower. COLUMNS wins, if it is a number."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        widths = []
+        for columns in (150, 70):
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            widths.append(columns_of_stderr())
+        monkeypatch.setenv("COLUMNS", "66")
+        widths.append(columns_of_stderr())
+        monkeypatch.setenv("COLUMNS", "wide")
+        widths.append(columns_of_stderr())
+    os.close(ours)
+    assert widths == [150, 70, 66, 70]
+
+
+def test_logs_for_programs(tmp_path):
+    """Each line on stderr is a JSON object with its time and level; the last one says how it ended."""
+    with simulated() as server:
+        words = ["run", prompts(tmp_path / "in.jsonl", 2), *at(server.base_url, tmp_path / "out")]
+        ended = called(*words, "--log-format", "json", "--skip-invalid", "--set", "limits.requests_per_minute=60000")
+        refused = called(*words, "--log-format", "json", "-c", "0")
+    said = [json.loads(line) for line in ended.err.splitlines()]
+    assert {"at", "level", "message"} <= set.intersection(*map(set, said))
+    last = said[-1]
+    assert (last["event"], last["exit_code"], last["level"]) == ("ended", 0, "info")
+    assert last["next"] == f"batchrun report {tmp_path / 'out'}"
+    assert [json.loads(line)["level"] for line in refused.err.splitlines()] == ["error", "info"]
+
+
+def test_a_line_for_programs_has_every_fact(capsys):
+    """What a person reads on one line, as numbers; controls are escaped."""
+    log_as("json")
+    try:
+        shown = progress(oldest="a\x1b[2J", retrying=2)
+        say(shown.line(), **shown.facts())
+    finally:
+        log_as("text")
+    found = json.loads(capsys.readouterr().err)
+    assert (found["event"], found["done"], found["total"], found["in_flight"], found["ceiling"]) == (
+        "progress",
+        3,
+        200,
+        32,
+        64,
+    )
+    assert (found["retrying"], found["oldest"], found["cost_usd"]) == (2, "a\x1b[2J", 0.003)

@@ -9,10 +9,11 @@ import re
 import shlex
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from commands import at, begun, called, kept, prompts, wait_for
-from servers import ROOT, simulated
+from servers import ROOT, embedded_at_once, simulated
 
 PAGE = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
 ASKED = [
@@ -43,7 +44,10 @@ def steady(text: str) -> list[str]:
 def run(*more: object):
     """Type the run of the page."""
     endpoint = "endpoint.base_url=simulated"
-    return called("run", "tickets.jsonl", "-o", "out", "-m", "simulated/small", "--set", endpoint, "-q", *more)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in embedded_at_once(Path()).items():
+            patch.setenv(name, value)
+        return called("run", "tickets.jsonl", "-o", "out", "-m", "simulated/small", "--set", endpoint, "-q", *more)
 
 
 @pytest.fixture(scope="module")

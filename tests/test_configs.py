@@ -14,7 +14,7 @@ from batchrun.simulated.scenario import load_scenario
 
 ROOT = Path(__file__).parent.parent
 FIREWORKS = ROOT / "configs" / "fireworks.yaml"
-RUNS = sorted(path for path in (ROOT / "configs").iterdir() if not path.name.endswith("scenario.yaml"))
+RUNS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.endswith("scenario.yaml"))
 NOT_DEFAULTS = {"input", "request.model"}
 
 

@@ -34,7 +34,7 @@ AMBIGUOUS = {"copy", "copy2", "fdopen", "move", "open", "popen", "remove", "repl
 MODULES_OF_THE_AMBIGUOUS = {"os", "shutil", "pq"}
 
 MAY_CHANGE_THE_DISK = {
-    "cli/report.py": {"write_text"},  # -o FILE is the user's file, not a run's
+    "cli/output.py": {"write_text"},  # -o FILE is the user's file, not a run's
     "export/order.py": {"TemporaryFile"},  # rows waiting for their place, unlinked from the start
     "export/target.py": {"fsync", "open", "replace", "unlink"},  # the user's file again, and standard output
     "cli/lines.py": {"open"},  # /dev/null, in place of a pipe that was closed
@@ -43,7 +43,7 @@ MAY_CHANGE_THE_DISK = {
     "store/parts.py": {"ParquetWriter"},  # into a sink that writes through an `fs`
     "simulated/ledger.py": {"open", "write"},  # of the simulated endpoint, for tests
 }
-HEAVY = {"aiohttp", "jinja2", "jsonschema", "matplotlib", "numpy", "pandas", "pyarrow"}
+HEAVY = {"aiohttp", "jinja2", "jsonschema", "matplotlib", "numpy", "pandas", "pyarrow", "tokenizers"}
 
 
 def name_of(module: Path) -> str:
@@ -199,7 +199,7 @@ def test_broken_releases_of_aiohttp_are_excluded(version, allowed):
 def test_every_import_is_declared():
     """What is imported is a dependency of ours, not only of a dependency."""
     roots = {root for module in MODULES for node in ast.walk(tree_of(module)) for root in _imported(node)}
-    foreign = roots - sys.stdlib_module_names - {"batchrun", "uvloop"}  # which is used where it happens to be
+    foreign = roots - sys.stdlib_module_names - {"batchrun", "uvloop", "tokenizers"}  # used where they happen to be
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {"pyyaml" if root == "yaml" else root for root in foreign} == {
         Requirement(text).name for text in project["dependencies"]

@@ -15,7 +15,7 @@ from typing import get_args
 import pytest
 import yaml
 from counts import read_counts
-from servers import simulated
+from servers import embedded_at_once, simulated
 from test_configs import keys_of
 
 import batchrun
@@ -82,7 +82,7 @@ def ran(tmp_path_factory) -> dict[str, subprocess.CompletedProcess[str]]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("BATCHRUN_")}
     # the same prompts bring the same answers however many are out at once
     env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}", "COLUMNS": "80"}
-    env |= {"BATCHRUN_CONCURRENCY": "200", "PYTHONPATH": str(ROOT)}
+    env |= {"BATCHRUN_CONCURRENCY": "200", "PYTHONPATH": str(ROOT), **embedded_at_once(place)}
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
         line = re.sub(r"^batchrun\b", "python -m batchrun", command.removeprefix(INSTALL))

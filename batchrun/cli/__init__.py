@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import click
 
-from batchrun import __version__
 from batchrun.cli.compact import compact
+from batchrun.cli.compare import compare
+from batchrun.cli.contents import Contents, show_versions
+from batchrun.cli.ctl import ctl
 from batchrun.cli.export import export
+from batchrun.cli.init import init
 from batchrun.cli.plan import plan
 from batchrun.cli.prices import prices
 from batchrun.cli.report import report
 from batchrun.cli.run import run
 from batchrun.cli.simulate import simulate
+from batchrun.cli.status import status
 from batchrun.cli.verify import verify
 
+_COMPLETION = """\b
+Completion with the Tab key, one line for your shell:
+  eval "$(_BATCHRUN_COMPLETE=bash_source batchrun)"   # in ~/.bashrc
+  eval "$(_BATCHRUN_COMPLETE=zsh_source batchrun)"    # in ~/.zshrc
+  _BATCHRUN_COMPLETE=fish_source batchrun | source    # in config.fish
+"""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="batchrun")
+
+@click.group(cls=Contents, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_COMPLETION)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=show_versions,
+    help="Show the versions that a bug report should name.",
+)
 def batchrun() -> None:
     """Run a file of prompts through a language-model endpoint, and never pay twice.
 
@@ -26,9 +44,13 @@ def batchrun() -> None:
     """  # noqa: D301 (click reads the backspace)
 
 
+batchrun.add_command(init)
 batchrun.add_command(run)
 batchrun.add_command(plan)
+batchrun.add_command(status)
+batchrun.add_command(ctl)
 batchrun.add_command(report)
+batchrun.add_command(compare)
 batchrun.add_command(export)
 batchrun.add_command(verify)
 batchrun.add_command(compact)

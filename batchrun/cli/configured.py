@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,19 +17,39 @@ if TYPE_CHECKING:
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".toml")
 
+
+def _dollars(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    try:
+        usd = None if text is None else float(text)
+    except ValueError:
+        usd = 0.0
+    if usd is None or 0 < usd < math.inf:
+        return usd
+    raise ConfigError(
+        f"--max-cost {text!r} is no amount of dollars above zero", remedy="write e.g. --max-cost 5 or --max-cost 2.50"
+    )
+
+
 _OPTIONS = [
-    click.argument("arguments", nargs=-1, metavar="[CONFIG] [INPUT]"),
-    click.option("-i", "--input", metavar="FILE", help="Prompts: .jsonl, .parquet or .csv, a glob, or - for stdin."),
-    click.option("-o", "--output", metavar="OUT", help="Run folder; {name} and {date} are filled in."),
+    click.argument("arguments", nargs=-1, metavar="[CONFIG] [INPUT]", type=click.Path()),
+    click.option(
+        "-i",
+        "--input",
+        metavar="FILE",
+        type=click.Path(),
+        help="Prompts: .jsonl, .parquet or .csv, a glob, or - for stdin.",
+    ),
+    click.option(
+        "-o", "--output", metavar="OUT", type=click.Path(), help="Run folder; {name} and {date} are filled in."
+    ),
+    click.option("--base-url", metavar="URL", help="Endpoint; `simulated` needs no key and costs nothing."),
     click.option("-m", "--model", metavar="MODEL", help="Model, where a row names none."),
     click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), help="Send only the first N rows."),
     click.option("-c", "--concurrency", metavar="N", type=click.IntRange(min=1), help="At most N requests in flight."),
     click.option(
         "--rpm", metavar="N", type=click.FloatRange(min=0, min_open=True), help="At most N requests in any minute."
     ),
-    click.option(
-        "--max-cost", metavar="USD", type=click.FloatRange(min=0, min_open=True), help="Spend at most so many dollars."
-    ),
+    click.option("--max-cost", metavar="USD", callback=_dollars, help="Spend at most so many dollars."),
     click.option(
         "--stream",
         metavar="WHEN",
@@ -70,6 +91,7 @@ def configuration_of(arguments: tuple[str, ...], sets: tuple[str, ...], options:
     overrides = {
         "input": source,
         "output": options["output"],
+        "endpoint.base_url": options["base_url"],
         "request.model": options["model"],
         "request.stream": options["stream"],
         "limits.concurrency": options["concurrency"],

@@ -6,13 +6,16 @@ import os
 import shlex
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batchrun.errors import BatchrunError
 
+_log = {"form": "text"}
 _MEANS = {
     1: "a bug in batchrun; nothing that was kept is lost",
     2: "nothing was sent",
@@ -23,10 +26,47 @@ _MEANS = {
 }
 
 
-def say(text: str) -> None:
-    """Say something on stderr; control characters, which may come from a peer, are shown and not obeyed."""
+def text_or_json(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `--format text|json` of the command of that name, and its environment variable."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        envvar=f"BATCHRUN_{name.upper()}_FORMAT",
+        help="For people, or for programs.",
+    )
+
+
+def log_as(form: str) -> None:
+    """Say all that follows as `text`, or as `json`: one object a line."""
+    _log["form"] = form
+
+
+def logs_json() -> bool:
+    """Whether what is said is for programs."""
+    return _log["form"] == "json"
+
+
+def say(text: str, **facts: object) -> None:
+    """Say something on stderr; control characters, which may come from a peer, are shown and not obeyed.
+
+    The facts are for programs only.
+    """
     with suppress(OSError):
-        click.echo(shown(text), err=True)
+        click.echo(_json_line(text, facts) if logs_json() else shown(text), err=True)
+
+
+def _json_line(text: str, facts: dict[str, object]) -> str:
+    import json
+    from datetime import UTC, datetime
+
+    level, _, message = text.partition(": ")
+    if level not in {"note", "warning", "error"}:
+        level, message = "info", text
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"at": at, "level": level, "message": message, **facts})
 
 
 def shown(text: str) -> str:
@@ -48,7 +88,8 @@ def put(text: str) -> bool:
 
 def last_line(code: int, why: str, next_command: str) -> None:
     """The last line of a command: its exit code, why, and what to type next."""
-    say(f"exit {code}: {why.rstrip('.')}. Next: {next_command or 'batchrun --help'}")
+    after = next_command or "batchrun --help"
+    say(f"exit {code}: {why.rstrip('.')}. Next: {after}", event="ended", exit_code=code, why=why, next=after)
 
 
 def refuse(error: BatchrunError) -> int:

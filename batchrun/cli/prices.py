@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrun.cli.lines import put, say, shown
+from batchrun.cli.lines import put, say, shown, text_or_json
 from batchrun.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -20,14 +20,7 @@ _TARGET = "prices.yaml"
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_PRICES"})
 @click.argument("model", required=False)
 @click.option("--prices", "own", metavar="FILE", help="Prices of your own, over the shipped ones.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or for programs.",
-)
+@text_or_json("prices")
 @click.option("--refresh", is_flag=True, help="Ask the endpoint for its own price list, and write it into FILE.")
 @click.option("--import", "taken_in", metavar="JSON", help="Write the prices of LiteLLM's file into FILE.")
 @click.option(
@@ -71,7 +64,7 @@ def _told(config: Config, model: str | None, form: str) -> str:
     from batchrun.cli.price_text import all_as_text, as_json, one_as_text
     from batchrun.pricing import load_prices
 
-    book = load_prices(config.prices)
+    book = load_prices(config.prices, base_url=config.endpoint.base_url)
     if model is None:
         return as_json([("name", price) for price in _rows(book)]) if form == "json" else all_as_text(book, _rows(book))
     found = book.find(model, short_names=config.endpoint.simulated or config.endpoint.is_fireworks)

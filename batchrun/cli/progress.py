@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+import os
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from batchrun.cli.lines import say
+import msgspec
+
+from batchrun.cli.lines import logs_json, say
+from batchrun.cli.question import asked
 from batchrun.engine.watch import Plan, Status, Watch
 from batchrun.errors import Interrupted
 from batchrun.report.format import dollars, visible
@@ -19,12 +22,15 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
+    from batchrun.pilot.drift import Drift
+    from batchrun.pilot.outlook import Outlook
     from batchrun.types import Record
 
 BAR_PERIOD_S = 0.25
 LINE_PERIOD_S = 30.0
 RANGES_NAMED = 200
 ID_CHARS = 20
+LEAST_PROJECTED = 20
 BUDGET_MARKS = (0.5, 0.8, 0.95)
 _BAR_COLUMNS = len(" ####|100 %")
 
@@ -38,21 +44,24 @@ class Progress(Watch):
         self._task: asyncio.Task[None] | None = None
         self._done = self._failed = self._tokens = self._nano_usd = self._total = 0
         self._unpriced = False
-        self._budget = self._spent_before = 0
         self._marks: list[float] = []
         self._began_at = 0.0
+        self._before = (0, 0)
+        self._rest = 0
+        self._drift: Drift | None = None
 
     def plan(self, plan: Plan) -> None:
         """Say what is to be sent, what a crash could cost, and what an earlier one may have cost."""
-        self._total = plan.open_rows
-        self._budget, self._spent_before = round((plan.budget_usd or 0) * 1e9), plan.spent_nano_usd
-        self._marks = [mark for mark in BUDGET_MARKS if self._budget and self._spent_before < mark * self._budget]
+        self._total, self._rest = plan.pilot_rows or plan.open_rows, plan.open_rows
+        budget = (plan.budget_usd or 0) * 1e9
+        self._marks = [mark for mark in BUDGET_MARKS if plan.spent_nano_usd < mark * budget]
         if plan.exposed:
             say(_exposure(plan.exposed, plan.exposed_nano_usd))
         if self._quiet:
             return
         kept = f"{plan.rows - plan.open_rows:,} settled or left out, " if plan.open_rows < plan.rows else ""
-        say(f"{plan.folder}: {plan.rows:,} rows, {kept}{plan.open_rows:,} to send")
+        first = f", {plan.pilot_rows:,} of them as a pilot" if plan.pilot_rows else ""
+        say(f"{plan.folder}: {plan.rows:,} rows, {kept}{plan.open_rows:,} to send{first}")
         for note in plan.notes if plan.open_rows else ():
             say(f"note: {note}")
         if plan.open_rows and not plan.simulated:
@@ -62,9 +71,10 @@ class Progress(Watch):
     def begin(self, status: Callable[[], Status]) -> None:
         """Start to show how it goes."""
         self._began_at, self._status = time.monotonic(), status
+        self._before = self._done, self._tokens
         if self._quiet:
             return
-        if sys.stderr and sys.stderr.isatty():
+        if sys.stderr and sys.stderr.isatty() and not logs_json():
             from tqdm import tqdm
 
             self._bar = tqdm(total=self._total, dynamic_ncols=True, bar_format="{desc} {bar}|{percentage:4.0f} %")
@@ -79,22 +89,44 @@ class Progress(Watch):
             self._nano_usd += round(record.cost_usd * 1e9)
         elif record.error_type is None:
             self._unpriced = True
-        spent = self._spent_before + self._nano_usd
-        if self._marks and spent >= self._marks[0] * self._budget:
-            mark = max(one for one in self._marks if spent >= one * self._budget)
+        projected = self._drift.add(record.index, record.cost_usd or 0.0) if self._drift else None
+        if projected is not None and self._drift:
+            said = f"the pilot said {dollars(self._drift.said.low)} to {dollars(self._drift.said.high)}"
+            self._interrupt(f"warning: {said} for the rest, which is on its way to {dollars(projected)}")
+
+    def spent(self, nano_usd: int, budget_nano_usd: int | None) -> None:
+        """Say once of each mark that it is passed; of several at once the highest."""
+        if self._marks and budget_nano_usd and nano_usd >= self._marks[0] * budget_nano_usd:
+            mark = max(one for one in self._marks if nano_usd >= one * budget_nano_usd)
             self._marks = [one for one in self._marks if one > mark]
-            if self._bar is not None:
-                self._bar.clear()
-            say(f"note: {dollars(spent / 1e9)}, {mark:.0%} of the budget of {dollars(self._budget / 1e9)}, is spent")
+            budget = dollars(budget_nano_usd / 1e9)
+            self._interrupt(f"note: {dollars(nano_usd / 1e9)}, {mark:.0%} of the budget of {budget}, is spent")
+
+    def piloted(self, outlook: Outlook, drift: Drift | None) -> None:
+        """Say what the pilot says."""
+        from batchrun.piloting import of_the_pilot, of_the_rest
+
+        self._total, self._drift = self._rest, drift
+        if not self._quiet:
+            say(f"pilot: {of_the_pilot(outlook)}; {of_the_rest(outlook)}")
+        if outlook.fits and not self._quiet:
+            say(f"going on: with that the budget of {dollars(outlook.budget_usd)} holds")
+
+    async def agrees(self) -> bool:
+        """Ask, where there is a terminal."""
+        return await asked("Go on?")
 
     def stopping(self, cause: BaseException, in_flight: int) -> None:
         """Say that the run is ending, and what it waits for."""
         if self._quiet or not in_flight:
             return
+        why = f"{cause}: " if isinstance(cause, Interrupted) else "stopping: "
+        self._interrupt(f"{why}waiting for {in_flight:,} in flight (Ctrl-C again: leave them)")
+
+    def _interrupt(self, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
-        why = f"{cause}: " if isinstance(cause, Interrupted) else "stopping: "
-        say(f"{why}waiting for {in_flight:,} in flight (Ctrl-C again: leave them)")
+        say(text)
 
     def end(self) -> None:
         """Leave the bar as it stands at the end."""
@@ -104,6 +136,7 @@ class Progress(Watch):
             with suppress(OSError):
                 self._draw(self._bar)
                 self._bar.close()
+            self._bar = None
 
     async def _show(self) -> None:
         with suppress(asyncio.CancelledError, OSError):  # a terminal that is gone must not end the run
@@ -113,11 +146,11 @@ class Progress(Watch):
                     await asyncio.sleep(BAR_PERIOD_S)
                 else:
                     await asyncio.sleep(LINE_PERIOD_S)
-                    say(self.line())
+                    say(self.line(), **self.facts())
 
     def _draw(self, bar: tqdm[NoReturn]) -> None:
         bar.n = self._done
-        bar.set_description_str(self.line(shutil.get_terminal_size().columns - _BAR_COLUMNS), refresh=False)
+        bar.set_description_str(self.line(columns_of_stderr() - _BAR_COLUMNS), refresh=False)
         bar.refresh()
 
     def line(self, room: int = 1000) -> str:
@@ -128,8 +161,8 @@ class Progress(Watch):
             [
                 f"{self._done:,}/{self._total:,}",
                 f"{self._failed:,} failed",
-                f"{status.in_flight:,} in flight",
-                f"{self._tokens / elapsed_s:,.0f} tok/s",
+                f"{status.in_flight:,}/{status.ceiling:,} in flight",
+                f"{(self._tokens - self._before[1]) / elapsed_s:,.0f} tok/s",
                 self._cost(),
             ]
         )
@@ -143,11 +176,14 @@ class Progress(Watch):
 
     def _more(self, status: Status, elapsed_s: float) -> Iterator[str]:
         """What goes on at the end of a line, the most important first."""
-        if self._done:
+        done = self._done - self._before[0]
+        if done:
             from tqdm import tqdm
 
-            left_s = (self._total - self._done) * elapsed_s / self._done
+            left_s = (self._total - self._done) * elapsed_s / done
             yield f", {tqdm.format_interval(left_s)} left"
+        if (projected_usd := self._projected_usd()) is not None:
+            yield f", ~{dollars(projected_usd)} in all"
         if status.retrying:
             yield f", {status.retrying:,} retrying"
         if status.throttled:
@@ -156,12 +192,44 @@ class Progress(Watch):
         if status.oldest:
             yield f" ({_short(status.oldest)}{status.waits_for and f': {status.waits_for}'})"
 
+    def _projected_usd(self) -> float | None:
+        """What this start will have spent when it is done, if its rows go on costing as they did."""
+        if self._done < LEAST_PROJECTED or not self._nano_usd or self._unpriced:
+            return None
+        return self._nano_usd / 1e9 * self._total / self._done
+
+    def facts(self) -> dict[str, object]:
+        """How it stands, for programs; None is what nobody knows."""
+        status, done = self._status(), self._done - self._before[0]
+        elapsed_s = max(time.monotonic() - self._began_at, 0.001)
+        return {
+            "event": "progress",
+            "done": self._done,
+            "total": self._total,
+            "failed": self._failed,
+            "rows_per_s": round(done / elapsed_s, 3),
+            "completion_tokens_per_s": round((self._tokens - self._before[1]) / elapsed_s, 3),
+            "eta_s": round((self._total - self._done) * elapsed_s / done, 1) if done else None,
+            "cost_usd": None if self._unpriced else self._nano_usd / 1e9,
+            "projected_usd": self._projected_usd(),
+            **msgspec.structs.asdict(status),
+        }
+
     def _cost(self) -> str:
         """What is known of the cost; a plus says that there is more which is not."""
         if self._unpriced and not self._nano_usd:
             return "cost unknown"
         usd = self._nano_usd / 1e9
         return f"${usd:,.{2 if usd >= 1 else 4}f}{'+' if self._unpriced else ''}"
+
+
+def columns_of_stderr() -> int:
+    """How wide the terminal behind stderr is now: stdout may be a pipe. COLUMNS wins, as everywhere."""
+    with suppress(ValueError):
+        return int(os.environ.get("COLUMNS", ""))
+    with suppress(ValueError, OSError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    return 80
 
 
 def _exposure(rows: list[int], nano_usd: int | None) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchrun.cli.attending import attended, attended_by
 from batchrun.cli.configured import configuration_of, configured
+from batchrun.cli.filtering import filtered_by, flowing_out, is_filter
 from batchrun.cli.lines import last_line, put, same_command, say
-from batchrun.errors import BudgetReached, ConfigError, EndpointError, Interrupted
+from batchrun.errors import BudgetReached, ConfigError, EndpointError, Interrupted, PilotDone, Stopped
 
 if TYPE_CHECKING:
+    from batchrun.cli.attending import Attendance
+    from batchrun.cli.outflow import Outflow
     from batchrun.config import Config
     from batchrun.errors import BatchrunError
     from batchrun.run import Ending
@@ -29,10 +34,19 @@ if TYPE_CHECKING:
     "or write into a new folder.",
 )
 @click.option("--fresh", is_flag=True, help="Start over in a new folder beside OUT; nothing is deleted.")
+@click.option(
+    "--pilot",
+    metavar="N|N%",
+    help="Send a sample of N rows first and say what the rest will cost: go on if --max-cost holds, else ask.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent and what it costs, and send nothing.")
 @click.option("--allow-unpriced", is_flag=True, help="Under a budget: leave rows whose model has no price uncounted.")
 @click.option("--fail-threshold", metavar="N|N%", default="0", show_default=True, help="More failures: exit 3.")
-@click.option("-q", "--quiet", is_flag=True, help="Say only warnings, errors and the last line.")
+@attended_by
+@filtered_by
+@click.option(
+    "-q", "--quiet", count=True, help="Say only warnings, errors and the last line; -qq: if all is well, nothing."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say the effective configuration first.")
 def run(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) -> int:
     """Run a file of prompts through an endpoint.
@@ -46,37 +60,43 @@ def run(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) ->
     Examples:
       batchrun run configs/quickstart.yaml
       batchrun run prompts.jsonl -o out -m accounts/fireworks/models/glm-5p3-flash
+      cat prompts.jsonl | batchrun run - -m simulated/small --base-url simulated -o - | jq .content
     """  # noqa: D301 (click reads the backspace)
-    threshold = _threshold(options["fail_threshold"])
-    config = configuration_of(arguments, sets, options)
+    threshold, filters = _threshold(options["fail_threshold"]), is_filter(options)
     if options["dry_run"]:
         from batchrun.cli.plan import show
 
-        return show(config, options)
-    if options["verbose"]:
-        import msgspec
+        return show(configuration_of(arguments, sets, options), options)
+    with attended(options) as attendance:
+        config = configuration_of(arguments, sets, options)
+        if options["verbose"]:
+            import msgspec
 
-        say(msgspec.yaml.encode(config).decode().rstrip())
-    return _conclude(_walk(config, options), threshold, quiet=options["quiet"])
+            say(msgspec.yaml.encode(config).decode().rstrip())
+        with flowing_out(config, options) if filters else nullcontext() as outflow:
+            ending = _walk(config, options, attendance, outflow)
+        attendance.code = _conclude(ending, threshold, options["quiet"], reports=not filters)
+        attendance.why = str(ending.cause or "all that was to be done was done")
+    return attendance.code
 
 
-def _walk(config: Config, options: dict[str, Any]) -> Ending:
+def _walk(config: Config, options: dict[str, Any], attendance: Attendance, outflow: Outflow | None) -> Ending:
     import asyncio
 
     from batchrun.cli.lean import be_lean
 
     be_lean()
-    from batchrun.cli.progress import Progress
+    from batchrun.cli.watching import RunWatch
     from batchrun.run import Options, walk
 
     how = Options(**{name: options[name] for name in Options.__struct_fields__})
-    return asyncio.run(walk(config, how, Progress(quiet=options["quiet"])))
+    return asyncio.run(walk(config, how, RunWatch(attendance, outflow, quiet=bool(options["quiet"]))))
 
 
-def _conclude(ending: Ending, threshold: tuple[float, bool], *, quiet: bool) -> int:
+def _conclude(ending: Ending, threshold: tuple[float, bool], quiet: int, *, reports: bool = True) -> int:
     """Print the report, say how it ended and what to type next; returns the exit code of the contract."""
     folder = ending.folder
-    if not quiet:
+    if not quiet and reports:
         from batchrun.cli.report import terminal_width
         from batchrun.report.text import to_text
 
@@ -84,18 +104,18 @@ def _conclude(ending: Ending, threshold: tuple[float, bool], *, quiet: bool) -> 
         say(f"answers   {folder}/results/")
         if ending.report.rows.failed:
             say(f"failures  {folder}/failures/")
-        say(f"report    {folder}/report/summary.json, report.md")
+        say(f"report    {folder}/report/report.html, report.md, summary.json")
     if ending.cause:
         return _cut_short(ending, ending.cause)
-    return _settled(ending, threshold, f"batchrun report {shlex.quote(folder)}")
+    return _settled(ending, threshold, f"batchrun report {shlex.quote(folder)}", silent=quiet > 1)
 
 
 def _cut_short(ending: Ending, cause: BatchrunError) -> int:
     """The last lines of a run that something ended before its time."""
     rows = ending.report.rows
-    if isinstance(cause, BudgetReached):
+    if isinstance(cause, BudgetReached | PilotDone):
         why, after = cause.message, cause.remedy
-    elif isinstance(cause, Interrupted):
+    elif isinstance(cause, Interrupted | Stopped):
         why, after = cause.message, same_command(ending.folder)
     else:
         say(f"error: {cause.message}")
@@ -105,7 +125,7 @@ def _cut_short(ending: Ending, cause: BatchrunError) -> int:
     return cause.exit_code
 
 
-def _settled(ending: Ending, threshold: tuple[float, bool], report: str) -> int:
+def _settled(ending: Ending, threshold: tuple[float, bool], report: str, *, silent: bool) -> int:
     """The last line of a run that did all that was to be done."""
     rows, total = ending.report.rows, ending.report.rows.total or 0
     kinds = ", ".join(f"{group.rows:,} {group.error_type}" for group in ending.report.failures[:3])
@@ -113,6 +133,8 @@ def _settled(ending: Ending, threshold: tuple[float, bool], report: str) -> int:
     if rows.failed > _most_failures(threshold, total):
         last_line(3, failed, same_command(ending.folder) if ending.open_rows else report)
         return 3
+    if silent:
+        return 0
     sent = (
         f"{ending.sent:,} request{'' if ending.sent == 1 else 's'} sent" if ending.sent else "nothing was left to send"
     )

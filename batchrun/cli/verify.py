@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.lines import last_line, put, shown
+from batchrun.cli.lines import last_line, put, shown, text_or_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,15 +29,7 @@ _MB = 1024 * 1024
     type=click.Choice(["salvage", "rerun"]),
     help="Mend the folder: keep what can be proven of what is damaged, or set it aside whole.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    envvar="BATCHRUN_VERIFY_FORMAT",
-    help="For people or programs.",
-)
+@text_or_json("verify")
 def verify(*, out: str, source: str | None, repair: How | None, form: str) -> int:
     """Check every part, entry and journal line of the run folder OUT.
 

@@ -1,0 +1,55 @@
+"""The group of commands: other tools' names for our options, and the versions that matter."""
+
+from __future__ import annotations
+
+import click
+
+ALIASES = {
+    "--input-file": "--input",
+    "--output-file": "--output",
+    "--max-concurrency": "--concurrency",
+    "--max-requests-per-minute": "--rpm",
+    "--api-base": "--base-url",
+    "--budget": "--max-cost",
+}
+"""What whoever comes from another tool types, and what it is called here."""
+
+_TAKE_ALIASES = {"run", "plan"}
+_LIBRARIES = ("aiohttp", "click", "msgspec", "pyarrow")
+
+
+class Contents(click.Group):
+    """A group whose commands that run something know the aliases as well."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All of them, in the order in which one needs them."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command and, for it, put our names in place of others'."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, without_aliases(rest) if name in _TAKE_ALIASES else rest
+
+
+def without_aliases(words: list[str]) -> list[str]:
+    """The same command line in our own words, up to a `--`."""
+    end = words.index("--") if "--" in words else len(words)
+    parts = [word.partition("=") for word in words[:end]]
+    return ["".join((ALIASES.get(name, name), equals, value)) for name, equals, value in parts] + words[end:]
+
+
+def show_versions(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 (click's own)
+    """Print what a bug report should name, and end."""
+    if not wanted or context.resilient_parsing:
+        return
+    import platform
+    from importlib.metadata import version
+
+    from batchrun import __version__
+
+    click.echo(f"batchrun {__version__}")
+    click.echo(f"Python {platform.python_version()} on {platform.system()} {platform.release()} {platform.machine()}")
+    click.echo(", ".join(f"{name} {version(name)}" for name in _LIBRARIES))
+    context.exit()
