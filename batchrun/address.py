@@ -45,6 +45,11 @@ def is_fireworks(base_url: str) -> bool:
     return host == "fireworks.ai" or host.endswith(".fireworks.ai")
 
 
+def is_us_only(base_url: str) -> bool:
+    """Whether that is Fireworks' host that serves from the United States alone, which costs more."""
+    return _host(base_url) == "us.api.fireworks.ai"
+
+
 def _host(url: str) -> str:
     """The host of a URL, nothing if it has none or cannot be taken apart."""
     try:

@@ -21,7 +21,7 @@ from batchrun.store.rows import MISSING
 from batchrun.store.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from batchrun.config import Config
     from batchrun.prompts import Prompts
@@ -56,8 +56,12 @@ def plan_of(
     *,
     limit: int | None,
     first: Request | None,
+    early: Iterable[int] = (),
 ) -> Plan:
-    """Rows, what is open of the first `limit` of them, and what the user should know; `first` is the first request."""
+    """Rows, what is open of the first `limit` of them, and what the user should know.
+
+    `first` is the first request; the `early` rows, a pilot's, are sent before others.
+    """
     change = [f"the input has changed: {fitted.change}"] if fitted.change else []
     folder, exposed, budget_usd = store.recovered.folder, store.recovered.exposed, config.limits.max_cost_usd
     return Plan(
@@ -72,6 +76,7 @@ def plan_of(
         budget_usd=budget_usd,
         spent_nano_usd=spent_nano_usd(prompts, renderer, exposed, fitted.run, folder) if budget_usd else 0,
         notes=change + (narrow_limits(config.limits, first) if first else []),
+        pilot_rows=sum(map(store.is_open, early)),
     )
 
 

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from batchrun.config import check_config
-from batchrun.forecasting import forecast
 from batchrun.prompts import open_prompts
 from batchrun.prompts.check import check
 from batchrun.prompts.render import Renderer
@@ -16,7 +15,6 @@ from benchmarks.process import Figure, own_peak_mb
 from benchmarks.work import write_rows
 
 MOST_CHECK_US = 15
-MOST_PLAN_US = 25
 
 
 def measure(rows: int = 200_000) -> list[Figure]:
@@ -30,14 +28,10 @@ def measure(rows: int = 200_000) -> list[Figure]:
         check_s, check_mb, started = time.perf_counter() - started, own_peak_mb() - before_mb, time.perf_counter()
         for _ in prompts.read(lambda _: True):
             pass
-        skip_s, started = time.perf_counter() - started, time.perf_counter()
-        config = {"input": str(path), "output": f"{folder}/out", "request": {"model": "simulated/small"}}
-        forecast(check_config(config), limit=None, retry_failed="retryable")
-        plan_s = time.perf_counter() - started
+        skip_s = time.perf_counter() - started
     return [
         Figure("checking a row before the first request", check_s / rows * 1e6, "µs", MOST_CHECK_US),
         Figure("skipping a row that is done", skip_s / rows * 1e6, "µs"),
-        Figure("planning a row (`batchrun plan`)", plan_s / rows * 1e6, "µs", MOST_PLAN_US),
         Figure(f"memory that checking {rows:,} rows takes more", check_mb, "MB"),
     ]
 

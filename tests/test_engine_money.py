@@ -39,8 +39,8 @@ def test_without_a_budget_nothing_is_counted():
 
     async def main():
         money = Money(None, lambda model: PRICE)
-        assert await money.reserve(request(1_000_000)) == 0
-        money.settle(0, request(), Usage(prompt_tokens=10), charged=True)
+        nothing = await money.reserve(request(1_000_000))
+        money.settle(nothing, request(), Usage(prompt_tokens=10), charged=True)
         assert (money.spent, money.reserved) == (0, 0)
 
     run_virtual(main())
@@ -58,7 +58,7 @@ def test_what_does_not_fit_waits_until_something_is_settled():
         await asyncio.sleep(1)
         assert not second.done()
         money.settle(first, one, Usage(prompt_tokens=5, completion_tokens=5), charged=True)
-        assert await second == worst
+        assert (await second).nano_usd == worst
         assert (money.spent, money.reserved) == (25_000, worst)
 
     run_virtual(main())
@@ -95,9 +95,9 @@ def test_an_attempt_is_settled_by_its_usage_or_at_its_worst(usage, charged, spen
     async def main():
         one = request(10)
         money = Money(10**9, lambda model: PRICE)
-        reserved = await money.reserve(one)
-        money.settle(reserved, one, usage, charged=charged)
-        assert (money.spent, money.reserved) == (reserved if spent is None else spent, 0)
+        hold = await money.reserve(one)
+        money.settle(hold, one, usage, charged=charged)
+        assert (money.spent, money.reserved) == (hold.nano_usd if spent is None else spent, 0)
 
     run_virtual(main())
 
@@ -114,7 +114,7 @@ def test_whoever_is_cancelled_while_waiting_has_reserved_nothing():
         await asyncio.sleep(1)
         waiting[0].cancel()
         money.settle(first, one, None, charged=False)
-        assert await waiting[1] == worst
+        assert (await waiting[1]).nano_usd == worst
         assert money.reserved == worst
 
     run_virtual(main())
@@ -135,14 +135,14 @@ def spend(steps, limit: int) -> None:
 
         async def one(number, tokens, seconds, how):
             asked = request(tokens, index=number)
-            reserved = await money.reserve(asked)
+            hold = await money.reserve(asked)
             sent.append(number)
             assert money.spent >= 0
             assert money.spent + money.reserved <= limit
             await asyncio.sleep(seconds)
             used = tokens if how == "told" else tokens // 2
             usage = Usage(prompt_tokens=3, completion_tokens=used) if how in {"told", "less"} else None
-            money.settle(reserved, asked, usage, charged=how != "refused")
+            money.settle(hold, asked, usage, charged=how != "refused")
 
         tasks = [asyncio.create_task(one(number, *step)) for number, step in enumerate(steps)]
         ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -198,9 +198,9 @@ def test_the_priority_tier_is_reserved_and_settled_at_its_price():
 
     async def main():
         money = Money(10**9, lambda model: dear)
-        reserved = await money.reserve(one)
-        assert reserved == len(body) * 2000 + 10 * 8000
-        money.settle(reserved, one, Usage(prompt_tokens=5, completion_tokens=5), charged=True)
+        hold = await money.reserve(one)
+        assert hold.nano_usd == len(body) * 2000 + 10 * 8000
+        money.settle(hold, one, Usage(prompt_tokens=5, completion_tokens=5), charged=True)
         assert money.spent == 50_000
 
     run_virtual(main())

@@ -231,6 +231,54 @@ def test_a_row_has_the_date_and_source_of_its_file_unless_it_has_its_own(own):
     assert (rows["b"].date, rows["b"].source, rows["b"].origin) == ("2026-12-01", "letter", f"{path}:5")
 
 
+US_ONLY = "https://us.api.fireworks.ai/inference/v1"
+
+
+def test_the_us_host_costs_what_the_us_routers_do(shipped):
+    """Of every model that has such a router: in all three prices, and in both tiers."""
+    there = load_prices(base_url=US_ONLY)
+    routers = [name for name in shipped.prices if name.endswith("-us")]
+    assert len(routers) >= 4
+    for router in routers:
+        model = router.replace("/routers/", "/models/").removesuffix("-us")
+        for tier in ("standard", "priority"):
+            assert there.price_for(model).pico_at(tier) == shipped.price_for(router).pico_at(tier)
+        assert there.price_for(router) == shipped.price_for(router)
+
+
+def test_the_us_host_says_why_it_is_dearer_and_knows_no_price_of_fast_routers():
+    """A note on each row; a guess is dearer too."""
+    there, elsewhere = load_prices(base_url=US_ONLY), load_prices()
+    assert there.price_for(FLASH).note == "1.5 times the base price, as the host serves from the US alone"
+    assert there.price_for("glm-5p3-fast") is None
+    guesses = [book.price_for("some-70b", guesses=True).input_usd_per_mtok for book in (there, elsewhere)]
+    assert guesses == [pytest.approx(1.35), 0.9]
+
+
+def test_own_prices_hold_on_the_us_host_as_they_are(own):
+    """Who writes a price knows what is paid."""
+    row = "{model: glm-5p3-flash, input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
+    there = load_prices(own(f"models: [{row}]"), base_url=US_ONLY)
+    assert there.price_for(FLASH).input_usd_per_mtok == 1
+
+
+@pytest.mark.parametrize("url", ["", "simulated", "https://api.fireworks.ai/inference/v1", "https://us.example.com/v1"])
+def test_no_other_host_is_dearer(shipped, url):
+    """Only that one."""
+    assert load_prices(base_url=url).prices == shipped.prices
+
+
+def test_models_on_one_deployment_cost_once(own):
+    """And those that have a price of their own, or are on none that is known, not at all."""
+    book = load_prices(own(DEPLOYMENTS))
+    models = ["a#accounts/me/deployments/d1", "b#accounts/me/deployments/d1", "accounts/me/deployments/d2", FLASH, "x"]
+    found = book.deployments_of(models)
+    assert {name: row.usd_per_hour for name, row in found.items()} == {
+        "accounts/me/deployments/d1": 16,
+        "accounts/me/deployments/d2": 16,
+    }
+
+
 DEPLOYMENTS = "deployments: [{model: '*accounts/me/deployments/*', usd_per_gpu_hour: 8, gpus: 2}]"
 
 

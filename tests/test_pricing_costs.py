@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrun.endpoint.answer import Answer
+from batchrun.endpoint.stream import Stream
 from batchrun.endpoint.wire import completion_of
 from batchrun.pricing import Price, cost_nano_usd, load_prices, tier_of
-from batchrun.types import Usage
+from batchrun.types import Request, Usage
 
 TOKENS = st.none() | st.integers(-5, 2**63 - 1)
 USD_PER_MTOK = st.integers(0, 100_000_000).map(lambda micro: 0.0 if micro < 100 else micro / 1e6)
@@ -182,3 +183,40 @@ def test_usage_as_endpoints_state_it_costs(stated, headers, nano_usd):
     """Both shapes at 0.15 / 0.03 / 0.50, worked out by hand; reasoning is part of the completion."""
     answer = Answer(status=200, headers=headers, content=MESSAGE % stated, latency_s=0.0)
     assert cost_nano_usd(completion_of(answer).usage, FLASH) == nano_usd
+
+
+CHUNKS = (
+    b'{"choices":[{"index":0,"delta":{"role":"assistant","content":"4"},"finish_reason":null}]%s}',
+    b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]%s}',
+    b'{"choices":[]%s}',
+)
+STATED = b',"usage":' + FIREWORKS % b',"prompt_tokens_details":{"cached_tokens":29}'
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (b"", STATED, None),  # beside the finish_reason, as Fireworks' guide has it
+        (b"", b"", STATED),  # in a last chunk without choices, as OpenAI's reference and newer models have it
+        (b',"usage":null', STATED, b',"usage":null'),
+        (b"", b',"usage":' + FIREWORKS % b"", b',"perf_metrics":{"cached-prompt-tokens":"29"}'),
+    ],
+)
+def test_usage_of_a_stream_costs_the_same_wherever_it_comes(ends):
+    """The second shape of the table above, in chunks."""
+    request = Request(index=0, custom_id="c", request_key="k", api="chat", model="m", body=b"{}", stream=True)
+    stream = Stream(request, sent_at=0.0)
+    for chunk, end in zip(CHUNKS, ends, strict=True):
+        if end is not None:
+            stream.feed(b"data: " + chunk % end + b"\n\n", 1.0)
+    stream.feed(b"data: [DONE]\n\n", 1.0)
+    done = stream.completion(Answer(status=200, headers={}, content=b"", latency_s=0.0))
+    assert cost_nano_usd(done.usage, FLASH) == 4_570
+
+
+@pytest.mark.parametrize("named", [b'"default"', b'"priority"', b"null", b"7", b"[]"])
+def test_the_tier_that_an_answer_names_is_read(named):
+    """As text; anything else names none."""
+    content = (MESSAGE % FIREWORKS % b"").replace(b'"id":"c"', b'"service_tier":' + named)
+    tier = completion_of(Answer(status=200, headers={}, content=content, latency_s=0.0)).service_tier
+    assert tier == {b'"default"': "default", b'"priority"': "priority"}.get(named)

@@ -92,6 +92,12 @@ def test_another_model_shares_nothing():
     assert (found.with_previous_bytes, found.with_any_bytes) == (0, 1024)
 
 
+def test_what_is_said_begins_where_it_does():
+    """Behind names of any length, in any order."""
+    heads = [CONTENT, CONTENT.replace(b'"m"', b'"a longer name"'), CONTENT, CONTENT.replace(b'"m"', b'"mm"')]
+    assert shared_prefixes(body(b"x" * 9, head) for head in heads).total_bytes == 4 * 9
+
+
 def test_nothing_is_shared_by_nothing():
     """No rows, or empty ones, have no share."""
     assert shared_prefixes([]).with_any_share == shared_prefixes([]).with_previous_share == 0.0

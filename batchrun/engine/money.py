@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from batchrun.engine.tokens import most_generated
+import msgspec
+
+from batchrun.engine.tokens import asked_of
 from batchrun.errors import BudgetReached
-from batchrun.pricing import cost_nano_usd, tier_of
+from batchrun.pricing import Tier, cost_nano_usd, tier_of
 from batchrun.types import Usage
 
 if TYPE_CHECKING:
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
     from batchrun.pricing import Price
     from batchrun.types import Request
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """What is reserved for one attempt, and the tier that its request asks for, if that has been looked up."""
+
+    nano_usd: int = 0
+    tier: Tier | None = None
+
+
+NOTHING = Hold()
 
 
 class Money:
@@ -32,15 +44,16 @@ class Money:
         self._line, self._waiting = asyncio.Lock(), 0
         self._settled = asyncio.Event()
 
-    async def reserve(self, request: Request) -> int:
+    async def reserve(self, request: Request) -> Hold:
         """Return when the worst case of a request fits, with what is reserved for it, to be given to `settle`.
 
         Raises:
             BudgetReached: it does not fit, and nothing is out whose settlement could make room.
         """
         if self.limit is None:
-            return 0
-        worst = worst_nano_usd(request, self._price_for(request.model)) or 0
+            return NOTHING
+        known, tier = _worst_case(request, self._price_for(request.model))
+        worst = known or 0
         if self._waiting or not self._fits(worst):
             self._waiting += 1
             try:
@@ -49,17 +62,38 @@ class Money:
             finally:
                 self._waiting -= 1
         self.reserved += worst
-        return worst
+        return Hold(worst, tier)
 
-    def settle(self, reserved: int, request: Request, usage: Usage | None, *, charged: bool) -> None:
-        """Take what was charged in place of what was reserved for an attempt; `charged` also where nobody knows."""
-        if self.limit is None:
-            return
-        price, tier = self._price_for(request.model), tier_of(request.body)
-        cost = cost_nano_usd(usage, price, tier=tier) if usage else None
-        self.reserved -= reserved
-        self.spent += cost if cost is not None else reserved if charged else 0
+    def settle(
+        self, hold: Hold, request: Request, usage: Usage | None, *, charged: bool, tier: str | None = None
+    ) -> int | None:
+        """Take what was charged in place of what was reserved for an attempt; returns it, None if it is not known.
+
+        Args:
+            hold: what `reserve` returned.
+            request: what was sent.
+            usage: what its answer stated.
+            charged: whether it was, or nobody knows.
+            tier: the one that the answer names, None for the one asked for.
+        """
+        cost = None
+        if usage:
+            in_tier = hold.tier if hold.tier and tier is None else tier_of(request.body, tier)
+            cost = cost_nano_usd(usage, self._price_for(request.model), tier=in_tier)
+        if self.limit is not None:
+            self.reserved -= hold.nano_usd
+            self.spent += cost if cost is not None else hold.nano_usd if charged else 0
+            self._settled.set()
+        return cost
+
+    def change(self, limit_usd: float) -> None:
+        """Allow another amount from now on."""
+        self.limit = round(limit_usd * 1e9)
         self._settled.set()
+
+    def worst(self, request: Request) -> int | None:
+        """The most that an answer to a request costs, in nano-dollars; None where that is not known."""
+        return worst_nano_usd(request, self._price_for(request.model))
 
     async def _room(self, worst: int) -> None:
         while not self._fits(worst):
@@ -82,11 +116,17 @@ class Money:
 
 def worst_nano_usd(request: Request, price: Price | None) -> int | None:
     """The most that one answer to a request costs; None where its price or its token limit is not known."""
-    most = most_generated(request) if request.api != "embeddings" else 0
+    return _worst_case(request, price)[0]
+
+
+def _worst_case(request: Request, price: Price | None) -> tuple[int | None, Tier]:
+    """The same with the tier that the request asks for: its body is read once."""
+    asked = asked_of(request)
+    tier = tier_of(b"", asked.service_tier) if asked.service_tier else "standard"
+    most = asked.most_generated if request.api != "embeddings" else 0
     if most is None or price is None:
-        return None
+        return None, tier
     prompt_tokens = len(request.body)
     for turn in request.turns:  # each of them is asked with the answers before it
         prompt_tokens += len(turn.encode()) + most
-    usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=most)
-    return cost_nano_usd(usage, price, tier=tier_of(request.body))
+    return cost_nano_usd(Usage(prompt_tokens=prompt_tokens, completion_tokens=most), price, tier=tier), tier

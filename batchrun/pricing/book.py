@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from batchrun.pricing.sizes import SizePrice, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Tier = Literal["standard", "priority", "batch"]
 Why = Literal["name", "short name", "pattern", "size"]
@@ -71,6 +75,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
     origin: str = ""
 
+    @property
+    def usd_per_hour(self) -> float:
+        """What an hour of all its GPUs costs."""
+        return self.usd_per_gpu_hour * self.gpus
+
     def cost_nano_usd(self, wall_s: float) -> int:
         """What so many seconds cost, in whole nano-dollars (half up), if the deployment was up for these and no more.
 
@@ -119,6 +128,11 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """What the deployment costs that a model runs on; None if nothing is known of it."""
         return next((row for row in self.deployments if fnmatchcase(model, row.model)), None)
 
+    def deployments_of(self, models: Iterable[str]) -> dict[str, Deployment]:
+        """The known deployments that models run on, by their ids: several models on one deployment cost once."""
+        found = {_deployment_id(model): self.deployment_for(model) for model in models if not self.price_for(model)}
+        return {name: row for name, row in found.items() if row}
+
     @cached_property
     def _patterns(self) -> list[Price]:
         return [price for name, price in self.prices.items() if "*" in name or "?" in name]
@@ -152,6 +166,16 @@ def full_model_id(model: str) -> str:
     if model.startswith(("models/", "routers/")):
         return f"accounts/fireworks/{model}"
     return f"accounts/fireworks/{'routers' if model.endswith('-fast') else 'models'}/{model}"
+
+
+def _deployment_id(model: str) -> str:
+    """The deployment in a model's name, else the name.
+
+    >>> _deployment_id("accounts/fireworks/models/glm-5p3#accounts/me/deployments/d1")
+    'accounts/me/deployments/d1'
+    """
+    named = re.search(r"accounts/[^/#@]+/deployments/[^/#@]+", model)
+    return named[0] if named else model
 
 
 def _pico(fresh: float, cached: float | None, generated: float) -> Pico:

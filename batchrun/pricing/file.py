@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from batchrun.address import is_us_only
 from batchrun.errors import ConfigError
 from batchrun.pricing.book import Deployment, Price, PriceBook, full_model_id
 from batchrun.pricing.lined import Lined, parse_lined, read_lined
 from batchrun.pricing.sizes import SizePrice
+from batchrun.pricing.us_only import us_only
 
 LEAST_USD_PER_MTOK = 0.0001
 """A price below this, and not zero, is one per token by mistake."""
@@ -33,16 +35,17 @@ _KEYS = ("date", "source", "currency", *_LISTS)
 _Row = TypeVar("_Row", Price, SizePrice, Deployment)
 
 
-def load_prices(path: str | None = None) -> PriceBook:
-    """The shipped table, with the rows of a YAML file over it by model.
+def load_prices(path: str | None = None, *, base_url: str = "") -> PriceBook:
+    """The shipped table as it holds at a base URL, with the rows of a YAML file over it by model.
 
     Raises:
         ConfigError: the file cannot be read, or a row of it is not a price.
     """
     text = resources.files("batchrun").joinpath("prices.yaml").read_text(encoding="utf-8")
     shipped = _book(parse_lined(text, SHIPPED), SHIPPED)
+    here = us_only(shipped) if is_us_only(base_url) else shipped
     if path is None:
-        return shipped
+        return here
     own = read_book(path, known=shipped.prices)
     dated = f" ({own.date})" if own.date else ""
     own_rows = len({price.model for price in own.prices.values()})
@@ -50,9 +53,9 @@ def load_prices(path: str | None = None) -> PriceBook:
     return PriceBook(
         date=shipped.date,
         source=f"{shipped.source}; {count} of {own.source or path}{dated} over it",
-        prices={**own.prices, **{name: row for name, row in shipped.prices.items() if name not in own.prices}},
-        sizes=own.sizes or shipped.sizes,
-        deployments=own.deployments + shipped.deployments,
+        prices={**own.prices, **{name: row for name, row in here.prices.items() if name not in own.prices}},
+        sizes=own.sizes or here.sizes,
+        deployments=own.deployments + here.deployments,
     )
 
 

@@ -62,7 +62,8 @@ def check(prompts: Prompts, renderer: Renderer, each: Callable[[Request | None],
         try:
             if isinstance(prompt, PromptError):
                 raise prompt
-            request = renderer.render(prompt)
+            form = renderer.form(prompt)
+            request = renderer.render(prompt, form)
         except PromptError as error:
             digest.update(b"!%d " % (len(id_hashes) - 1))
             if len(problems) < _PROBLEMS_KEPT:
@@ -73,7 +74,7 @@ def check(prompts: Prompts, renderer: Renderer, each: Callable[[Request | None],
         # the length says where the id ends and the key, always of 32 characters, begins
         digest.update(f"{len(request.custom_id)}:{request.custom_id}{request.request_key}".encode())
         models[request.model] += 1
-        forms[renderer.form(prompt)] += 1
+        forms[form] += 1
         first = first or request
         if each:
             each(request)

@@ -59,13 +59,13 @@ class Renderer:
         }
         self._encode = msgspec.json.Encoder().encode
 
-    def render(self, prompt: Prompt) -> Request:
-        """Make the request of a prompt.
+    def render(self, prompt: Prompt, form: Form | None = None) -> Request:
+        """Make the request of a prompt, whose form may be known.
 
         Raises:
             PromptError: the row cannot become a request; it says where the row stands and what to correct.
         """
-        form = self.form(prompt)
+        form = form or self.form(prompt)
         turns: tuple[str, ...] = ()
         if form in {"openai_batch", "fireworks_batch"}:
             api, body, stream = self._batch_line(prompt, form)

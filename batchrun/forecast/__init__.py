@@ -1,0 +1,1 @@
+"""What open rows will take, before any of them is sent: ranges of tokens and dollars, and what they rest on."""
