@@ -129,6 +129,12 @@ class PilotDone(BatchrunError):
     exit_code = 4
 
 
+class RowsFailed(BatchrunError):
+    """Rows failed, and whoever asked wanted to be told by an exception; all that was answered is kept."""
+
+    exit_code = 3
+
+
 class Interrupted(BatchrunError):
     """A signal asked the run to stop; `exit_code` is 128 and the signal's number."""
 

@@ -86,7 +86,8 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """One usable answer, with what it used and what the endpoint measured of it.
 
-    It is `mended` if it held what no column can, which stands as it came in `response` alone.
+    It is `mended` if it held what no column can, which stands as it came in `response` alone. `service_tier` is the one
+    that the answer names, which it is charged in; None where it names none, as Fireworks' do.
     """
 
     model: str | None = None
@@ -100,6 +101,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     usage: Usage | None = None
     usage_estimated: bool = False
+    service_tier: str | None = None
     mended: bool = False
     latency_s: float
     ttft_s: float | None = None

@@ -11,7 +11,21 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import abort, check, limits, memory, outages, startup, storage, streaming, throughput
+from benchmarks import (
+    abort,
+    accounting,
+    check,
+    limits,
+    memory,
+    outages,
+    peers,
+    plan,
+    report,
+    startup,
+    storage,
+    streaming,
+    throughput,
+)
 
 PACKAGES = ("aiohttp", "batchrun-llm", "msgspec", "pyarrow", "uvloop")
 
@@ -21,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000, help="rows of a run; memory takes ten times as many too")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs that the ratios are the medians of")
     parser.add_argument("--only", metavar="NAME", help="one of them, named as its file is")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="others as well, installed into FOLDER")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks.json"), help="where the JSON goes")
     options = parser.parse_args()
     parts = {
@@ -28,12 +43,17 @@ def main() -> None:
         "throughput": partial(throughput.measure, options.rows, options.pairs),
         "streaming": partial(streaming.measure, options.rows // 4, options.pairs),
         "abort": abort.measure,
+        "accounting": accounting.measure,
         "memory": partial(memory.measure, options.rows),
         "storage": storage.measure,
+        "report": report.measure,
         "check": partial(check.measure, 10 * options.rows),
+        "plan": partial(plan.measure, 10 * options.rows),
         "limits": limits.measure,
         "outages": outages.measure,
     }
+    if options.peers:
+        parts["peers"] = partial(peers.measure, options.peers)
     if options.only and options.only not in parts:
         parser.error(f"--only {options.only}: there are {', '.join(parts)}")
     figures = [figure for name, part in parts.items() if options.only in {None, name} for figure in part()]

@@ -38,9 +38,10 @@ class Took(NamedTuple):
 
 
 class Server:
-    """The benchmark's server in a process of its own; `took` is there once `serving` has ended."""
+    """The benchmark's server in a process of its own; what it took, and had at once, is there when `serving` ends."""
 
     took: Took
+    most_at_once: int
 
     def __init__(self, *arguments: str) -> None:
         self._started = time.perf_counter()
@@ -51,6 +52,7 @@ class Server:
     def close(self) -> None:
         """End the server, and learn what it took."""
         self._process.stdin.close()
+        self.most_at_once = int(self._process.stdout.read())
         self._process.stdout.close()
         self.took = _wait(self._process, self._started)
 
@@ -64,11 +66,11 @@ def serving(*arguments: str) -> Iterator[Server]:
         server.close()
 
 
-def run(*arguments: str) -> Took:
+def run(*arguments: str, python: str = sys.executable) -> Took:
     """Run `python -m ARGUMENTS` to its end; what it says is shown only if it fails."""
     with tempfile.TemporaryFile() as said:
         started = time.perf_counter()
-        command = [sys.executable, "-m", *arguments]
+        command = [python, "-m", *arguments]
         process = subprocess.Popen(command, stdout=said, stderr=said, env=ENVIRONMENT)
         took = _wait(process, started)
         if process.returncode:

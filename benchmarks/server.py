@@ -1,7 +1,8 @@
 """The endpoint that the clients are measured against: one fixed chat completion, as fast as Python can send it.
 
-`python -m benchmarks.server` prints its base URL and serves until its standard input closes. With `stream` the answer
-is a stream of 50 tokens, an event, a chunk and a write each, two milliseconds apart.
+`python -m benchmarks.server` prints its base URL and serves until its standard input closes; then it prints how many
+requests it had at once. With `stream` the answer is a stream of 50 tokens, an event, a chunk and a write each, two
+milliseconds apart; with `late` it comes after 100 ms; with `large` it has 100 KB.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from benchmarks.work import MODEL
 
 TOKENS, GAP_S = 50, 0.002
+LATE_S, LARGE = 0.1, 75
 CONTENT = "Your parcel is with the carrier, and the tracking page will catch up by tomorrow evening. " * 8
 HEADERS = {
     "Content-Type": "application/json",
@@ -28,9 +30,9 @@ HEADERS = {
 }
 
 
-def answer() -> bytes:
+def answer(content: str = CONTENT) -> bytes:
     """A whole HTTP answer in Fireworks' shape; its body has about 1.3 KB."""
-    message = {"role": "assistant", "content": CONTENT, "reasoning_content": None, "tool_calls": None}
+    message = {"role": "assistant", "content": content, "reasoning_content": None, "tool_calls": None}
     usage = {"prompt_tokens": 212, "completion_tokens": 148, "total_tokens": 360}
     body = json.dumps(
         {
@@ -87,6 +89,32 @@ class Answerer(asyncio.Protocol):
             self.transport.write(self.whole)
 
 
+class Large(Answerer):
+    """The same with a hundred kilobytes."""
+
+    whole = answer(CONTENT * LARGE * 2)
+
+
+class Late(Answerer):
+    """The same, each answer after a while; counts how many are waited for."""
+
+    at_once = most_at_once = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what is complete, later; the next one comes only after the answer."""
+        self.pending += data
+        if (length := request_length(self.pending)) and len(self.pending) >= length:
+            self.pending = self.pending[length:]
+            Late.at_once += 1
+            Late.most_at_once = max(Late.most_at_once, Late.at_once)
+            asyncio.get_running_loop().call_later(LATE_S, self._answer)
+
+    def _answer(self) -> None:
+        Late.at_once -= 1
+        if not self.transport.is_closing():
+            self.transport.write(self.whole)
+
+
 class Streamer(Answerer):
     """The same with a stream."""
 
@@ -117,10 +145,11 @@ def request_length(data: bytes) -> int:
 
 
 async def serve() -> None:
-    protocol = Streamer if sys.argv[1:] == ["stream"] else Answerer
-    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+    protocol = {"stream": Streamer, "late": Late, "large": Large}.get("".join(sys.argv[1:]), Answerer)
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, backlog=2048)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    print(Late.most_at_once, flush=True)
 
 
 def main() -> None:

@@ -1,51 +1,44 @@
-"""What a request costs us: `batchrun run` against a bare aiohttp loop over the same prompts, in alternating pairs.
+"""What a request costs us: short answers at 64 in flight and at 1,000, and answers of 100 KB.
 
-Only the ratios travel from machine to machine. The CPU time is that of the whole client process, from its start to its
-end: checking the input, sending, keeping, sealing and the report are all in it.
+The short ones come at once, so that nothing but the client sets the pace; at 1,000 in flight each takes 100 ms, and the
+server counts how many were really out.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
-from pathlib import Path
-from statistics import median
 
-from benchmarks.process import Figure, Took, run, serving
-from benchmarks.work import CONCURRENCY, batchrun_command, write_rows
+from benchmarks.pairs import Work, in_pairs
+from benchmarks.process import Figure
 
-MOST_CPU_RATIO = 1.6
+MOST_CPU_RATIO, MOST_TIME_RATIO = 1.0, 1.0
+MANY = 1_000
 
 
 def measure(rows: int = 20_000, pairs: int = 5) -> list[Figure]:
-    pair_times: list[tuple[Took, Took]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        prompts = Path(folder) / "prompts.jsonl"
-        write_rows(prompts, rows)
-        with serving() as server:
-            for number in range(pairs):
-                bare = run("benchmarks.bare", str(prompts), server.base_url, str(CONCURRENCY))
-                ours = run(*batchrun_command(prompts, Path(folder) / f"out-{number}", server.base_url))
-                pair_times.append((bare, ours))
-    us = 1e6 / rows
-    ratios = [ours.cpu_s / bare.cpu_s for bare, ours in pair_times]
+    return [*short(rows, pairs), *many(rows, pairs), *large(rows // 4, pairs)]
+
+
+def short(rows: int = 20_000, pairs: int = 5) -> list[Figure]:
+    return in_pairs(Work(rows), pairs).figures("64 at once", MOST_CPU_RATIO, MOST_TIME_RATIO)
+
+
+def many(rows: int = 20_000, pairs: int = 5) -> list[Figure]:
+    done = in_pairs(Work(rows, MANY, server=["late"]), pairs)
+    missed = abs(MANY - done.server.most_at_once)
     return [
-        Figure("CPU per request, batchrun : bare loop", median(ratios), "x", MOST_CPU_RATIO),
-        Figure("the same, lowest of the pairs", min(ratios), "x"),
-        Figure("the same, highest of the pairs", max(ratios), "x"),
-        Figure(
-            "time per request, batchrun : bare loop",
-            median(ours.wall_s / bare.wall_s for bare, ours in pair_times),
-            "x",
-        ),
-        Figure("CPU per request, batchrun", median(ours.cpu_s for _, ours in pair_times) * us, "µs"),
-        Figure("CPU per request, bare loop", median(bare.cpu_s for bare, _ in pair_times) * us, "µs"),
-        Figure("CPU per request, server", server.took.cpu_s / pairs / 2 * us, "µs"),
-        Figure("requests a second, batchrun", rows / median(ours.wall_s for _, ours in pair_times), ""),
-        Figure("requests a second, bare loop", rows / median(bare.wall_s for bare, _ in pair_times), ""),
+        *done.figures("1,000 at once, 100 ms each", MOST_CPU_RATIO, MOST_TIME_RATIO),
+        Figure("1,000 at once: places that were not used, or too many", missed, "", 0),
     ]
 
 
+def large(rows: int = 5_000, pairs: int = 5) -> list[Figure]:
+    return in_pairs(Work(rows, server=["large"]), pairs).figures("answers of 100 KB")
+
+
+PARTS = {"short": short, "many": many, "large": large}
+
 if __name__ == "__main__":
-    for figure in measure(*map(int, sys.argv[1:])):
+    part = PARTS.get("".join(sys.argv[1:2]))
+    for figure in part(*map(int, sys.argv[2:])) if part else measure(*map(int, sys.argv[1:])):
         print(*figure)

@@ -205,10 +205,8 @@ class Engine:
         self.fulfiller = Fulfiller(
             self.endpoint, self.lanes, config, rows=count, models=models, price_for=price_for, validity=validity
         )
-        source = rows(tap) if isinstance(tap, int) else tap
-        self.pool = Pool(
-            source, self.fulfiller, self.keeper, self.lanes, config=config, watch=self.watch, models=models
-        )
+        self.tap = rows(tap) if isinstance(tap, int) else tap
+        self.pool = Pool(self.fulfiller, self.keeper, self.lanes, config=config, watch=self.watch, models=models)
 
     @property
     def records(self) -> dict[int, Record]:
@@ -217,6 +215,6 @@ class Engine:
 
     async def run(self) -> Engine:
         """Run it to its end."""
-        await self.pool.run()
+        await self.pool.run(self.tap)
         self.ended_at = asyncio.get_running_loop().time()
         return self

@@ -17,6 +17,7 @@ from servers import ROOT
 from waiting import until
 
 from batchrun.endpoint import connections as module
+from batchrun.endpoint.http import HttpEndpoint
 from batchrun.errors import Ambiguous, EndpointUnusable, NotSent
 from batchrun.types import Completion
 
@@ -172,6 +173,18 @@ def test_a_free_retry_does_not_come_from_the_pool():
     assert free_retries == 1
 
 
+def test_each_free_retry_has_a_connection_of_its_own():
+    """Also the second one: that of the first is not kept, and the peer is told so."""
+    kept, single = [READ, http(ANSWER), READ, CLOSE], [READ, http(ANSWER), READ, http(ANSWER)]
+    with peer(kept, single, kept, single) as there:
+        outcomes, free_retries = in_turn(there, 4)
+        assert there.connections == 4
+        closing = [b"connection: close" in request.lower() for request in there.requests]
+    assert all(isinstance(result, Completion) for result in outcomes)
+    assert free_retries == 2
+    assert closing == [False, False, True, False, False, True]
+
+
 @pytest.mark.parametrize("begun", [b"H", b"HTTP/1.1 200 OK\r\nContent-Le", http(ANSWER)[:-5]])
 @pytest.mark.parametrize("end", [CLOSE, RESET])
 def test_a_reused_connection_on_which_an_answer_has_begun_is_no_free_retry(begun, end):
@@ -216,6 +229,57 @@ def test_an_answer_that_nobody_asked_for_is_given_to_nobody(script):
         outcomes, free_retries = in_turn(there, 3, between_s=0.15)
     assert [result.content for result in outcomes] == ["yes"] * 3
     assert free_retries == 0
+
+
+def test_the_beginning_of_an_answer_that_nobody_asked_for_ends_a_connection():
+    """What would come behind it is the rest of a foreign answer."""
+    with peer([READ, http(ANSWER), 0.03, EVIL[:10], READ, EVIL[10:]], [READ, http(ANSWER)]) as there:
+        outcomes, free_retries = in_turn(there, 2, between_s=0.15)
+        assert there.connections == 2
+    assert [result.content for result in outcomes] == ["yes"] * 2
+    assert free_retries == 0
+
+
+def test_an_answer_to_half_a_request_ends_its_connection():
+    """What is left of the request would be taken for the next one."""
+    large = b'{"messages": [], "user": "' + b"x" * 30_000_000 + b'"}'
+
+    def refuse(connection):
+        connection.recv(1000)
+        connection.sendall(http({"error": {"message": "too large"}}, 413))
+
+    async def main(there):
+        async with endpoint(there.base_url) as opened:
+            return await outcome(opened, body=large), await outcome(opened)
+
+    with peer([refuse, 0.5], [READ, http(ANSWER)]) as there:
+        first, second = asyncio.run(main(there))
+        assert there.connections == 2
+    assert (first.status_code, type(second)) == (413, Completion)
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch):
+    """Many servers close such a one at any moment."""
+    monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.05)
+    with peer([READ, http(ANSWER), READ, http(ANSWER)]) as there:
+        outcomes, _ = in_turn(there, 2, between_s=0.1)
+        assert there.connections == 2
+    assert all(isinstance(result, Completion) for result in outcomes)
+
+
+def test_an_answer_that_comes_faster_than_it_is_read_comes_in_full(monkeypatch):
+    """The peer is told to wait, and then to go on."""
+    at_once = HttpEndpoint._read
+
+    async def later(*args):
+        await asyncio.sleep(0.1)
+        await at_once(*args)
+
+    monkeypatch.setattr(HttpEndpoint, "_read", later)
+    size = 20_000_000
+    with peer([READ, http({"choices": [{"message": {"content": "x" * size}}]})]) as there:
+        answer = ask(there.base_url)
+    assert len(answer.content) == size
 
 
 def test_a_time_out_on_a_connection_is_its_end():

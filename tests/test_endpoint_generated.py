@@ -21,6 +21,7 @@ from batchrun.endpoint.refusal import error_of
 from batchrun.endpoint.stream import Stream
 from batchrun.endpoint.wire import completion_of
 from batchrun.engine.attempts import Row
+from batchrun.engine.money import NOTHING, Money
 from batchrun.engine.records import record_of
 from batchrun.errors import EndpointError
 from batchrun.store.schema import FAILURES, RESULTS, to_batch
@@ -179,9 +180,10 @@ def generated_stream(rng: random.Random) -> bytes:
 
 def check(result: Completion | EndpointError) -> None:
     """The outcome is of a known kind and becomes a row of a table; nothing raw is in its message."""
-    price = engines.PRICE
     row = Row(request=engines.request(0), lane=None, turn=None, taken_at=0.0, queued_s=0.0)
-    record = record_of(row, result, price, keep_response=True)
+    nano_usd = Money(None, lambda model: engines.PRICE).settle(NOTHING, row.request, result.usage, charged=True)
+    row.cost_usd = None if nano_usd is None else nano_usd / 1e9
+    record = record_of(row, result, keep_response=True)
     assert record.cost_usd is None or record.cost_usd >= 0
     if isinstance(result, Completion):
         assert result.content or result.tool_calls or result.refusal

@@ -156,8 +156,8 @@ def test_a_loop_that_always_stands_still_does_not_keep_a_silent_peer_alive():
     """Every timer comes late, in virtual time: after some graces the deadline holds all the same."""
 
     async def wait():
-        with Deadline(first_s=1.0, total_s=100.0) as deadline:
-            deadline.start()
+        with Deadline() as deadline:
+            deadline.start(first_s=1, total_s=100)
             await asyncio.Event().wait()
 
     async def main():
@@ -193,12 +193,12 @@ def test_a_connection_that_was_idle_longer_than_any_deadline_is_used_again():
 # The deadline by itself, in virtual time
 
 
-async def ended(deadline: Deadline, moves: list[tuple[float, float]]) -> tuple[float, str]:
+async def ended(deadline: Deadline, moves: list[tuple[float, float]], **times: float) -> tuple[float, str]:
     """When a block with these moves (after how long, which idle_s) ends, and why; it sleeps for ever at last."""
     loop = asyncio.get_running_loop()
     try:
         with deadline:
-            deadline.start()
+            deadline.start(**times)
             for after_s, idle_s in moves:
                 await asyncio.sleep(after_s)
                 deadline.moved(idle_s)
@@ -224,7 +224,7 @@ def test_each_move_sets_the_next_deadline(moves, expected):
     """Nearer or farther, never beyond the end."""
 
     async def main():
-        return await ended(Deadline(first_s=300, total_s=600), moves)
+        return await ended(Deadline(), moves, first_s=300, total_s=600)
 
     assert virtual_time.run(main()) == expected
 
@@ -233,31 +233,59 @@ def test_time_does_not_run_before_the_start():
     """Whatever the block waits for before it sends."""
 
     async def main():
-        with Deadline(first_s=1, total_s=1) as deadline:
+        with Deadline() as deadline:
             await asyncio.sleep(100)
-            deadline.start()
+            deadline.start(first_s=1, total_s=1)
             await asyncio.sleep(0.9)
 
     virtual_time.run(main())
 
 
-def test_a_block_that_ends_in_time_leaves_no_timer():
-    """Nothing is cancelled later."""
+def test_a_block_that_ends_in_time_is_not_ended_later():
+    """Its timer may stay, and cancels nothing."""
 
     async def main():
-        with Deadline(first_s=1, total_s=1) as deadline:
-            deadline.start()
+        with Deadline() as deadline:
+            deadline.start(first_s=1, total_s=1)
         await asyncio.sleep(100)
 
     virtual_time.run(main())
+
+
+@pytest.mark.parametrize("first_s", [5, 300])
+@pytest.mark.parametrize("before_s", [5, 300])
+def test_a_deadline_that_is_used_again_keeps_the_new_times(before_s, first_s):
+    """Nearer or farther than those before, whose timer is still there."""
+
+    async def main():
+        with Deadline() as deadline:
+            deadline.start(first_s=before_s, total_s=600)
+            await asyncio.sleep(1)
+        return await ended(deadline, [], first_s=first_s, total_s=600)
+
+    assert virtual_time.run(main()) == (1 + first_s, f"no answer began within {first_s} s")
 
 
 def test_a_cancellation_from_outside_stays_one():
     """Also in the very moment in which the deadline passes."""
 
     async def main():
-        asking = asyncio.create_task(ended(Deadline(first_s=1, total_s=1), []))
+        asking = asyncio.create_task(ended(Deadline(), [], first_s=1, total_s=1))
         asyncio.get_running_loop().call_at(1, asking.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    virtual_time.run(main())
+
+
+def test_a_deadline_that_has_passed_once_takes_no_cancellation_for_its_own():
+    """It is used again, and ended from outside."""
+
+    async def main():
+        deadline = Deadline()
+        await ended(deadline, [], first_s=1, total_s=1)
+        asking = asyncio.create_task(ended(deadline, [], first_s=300, total_s=600))
+        asyncio.get_running_loop().call_later(1, asking.cancel)
         with pytest.raises(asyncio.CancelledError):
             await asking
 
@@ -268,8 +296,8 @@ def test_another_error_in_the_moment_of_the_deadline_passes():
     """It says more than the time-out."""
 
     async def main():
-        with Deadline(first_s=1, total_s=1) as deadline:
-            deadline.start()
+        with Deadline() as deadline:
+            deadline.start(first_s=1, total_s=1)
             try:
                 await asyncio.sleep(10)
             except asyncio.CancelledError:
@@ -287,7 +315,7 @@ def test_a_deadline_needs_a_task():
 
         def outside():
             try:
-                Deadline(first_s=1, total_s=1).__enter__()
+                Deadline().__enter__()
             except RuntimeError as error:
                 failed.append(error)
 

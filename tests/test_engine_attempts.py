@@ -262,7 +262,7 @@ def test_a_record_holds_the_whole_completion():
     )
     record = run(lambda _: (0.1, done)).records[0]
     for name in done.__struct_fields__:
-        if name not in {"usage", "usage_estimated", "mended", "hints"}:
+        if name not in {"usage", "usage_estimated", "service_tier", "mended", "hints"}:
             assert getattr(record, name) == getattr(done, name)
     assert (record.prompt_tokens, record.completion_tokens, record.total_tokens) == (100, 10, 110)
     assert (record.requested_model, record.custom_id, record.usage_source) == ("m", "row-0", "endpoint")

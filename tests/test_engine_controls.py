@@ -101,6 +101,17 @@ def test_a_pause_is_no_stall_even_where_nobody_answered():
     assert (engine.then, engine.later) == (None, None)
 
 
+def test_where_the_run_stands_may_be_asked():
+    """How many are out, of how many that may be."""
+
+    async def steer(controls, engine):
+        await asyncio.sleep(0.5)
+        engine.then = controls.status()
+
+    engine = steered(a_second, 10, steer, limits={"concurrency": 4})
+    assert (engine.then.in_flight, engine.then.ceiling, engine.then.oldest) == (4, 4, "row-0")
+
+
 def test_two_who_pause_both_have_to_resume():
     """One of them does not do it for the other."""
 

@@ -382,6 +382,21 @@ def test_a_place_that_is_free_when_the_turnstile_closes_is_given_to_nobody():
     assert virtual_time.run(both()) == 0
 
 
+def test_whoever_gives_up_as_the_turnstile_closes_does_not_disturb_it():
+    """He is cancelled in the same turn of the loop; the one behind him is turned away all the same."""
+
+    async def both():
+        turnstile = Turnstile(Ceiling(1))
+        await turnstile.enter()
+        tasks = queue(turnstile, 2, [])
+        await asyncio.sleep(1)
+        tasks[0].cancel()
+        turnstile.close()
+        return [type(outcome) for outcome in await asyncio.gather(*tasks, return_exceptions=True)]
+
+    assert virtual_time.run(both()) == [asyncio.CancelledError, Closed]
+
+
 def test_the_pace_is_even():
     """At 60 a minute nobody goes sooner than a second after the one before."""
     times = admitted(60, [0.0] * 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,24 @@ def test_the_worst_case_is_a_token_a_byte_and_the_whole_limit():
     assert worst_nano_usd(vector, PRICE) == len(vector.body) * 1000
     assert worst_nano_usd(request(None), PRICE) is None
     assert worst_nano_usd(one, None) is None
+
+
+def test_the_worst_case_of_a_conversation_is_its_last_answer():
+    """It is asked with all questions and the longest answers before it; a letter may be two tokens."""
+    one = msgspec.structs.replace(request(10), turns=("why?", "où?"))
+    questions = len(one.body) + len("why?") + len("où?") + 1
+    assert worst_nano_usd(one, PRICE) == (questions + 2 * 10) * 1000 + 10 * 4000
+
+
+def test_the_worst_case_is_at_the_price_of_the_model_that_is_asked():
+    """Whether or not there is a budget."""
+
+    async def main():
+        money = Money(None, {"m": PRICE}.get)
+        other = msgspec.structs.replace(request(10), model="unpriced")
+        return money.worst(request(10)), money.worst(other)
+
+    assert run_virtual(main()) == (worst_nano_usd(request(10), PRICE), None)
 
 
 def test_without_a_budget_nothing_is_counted():

@@ -348,6 +348,7 @@ def test_stopping_waits_for_what_is_in_flight():
     assert engine.ended_at == pytest.approx(5, abs=0.05)
     assert len(engine.endpoint.sent) == len(engine.records) == 10
     assert engine.pool.abandoned == set()
+    assert engine.pool.bounds.seconds == {"concurrency": pytest.approx(2, abs=0.2), "ending": pytest.approx(3, abs=0.2)}
 
 
 def test_after_the_grace_what_is_in_flight_is_abandoned():

@@ -1,9 +1,10 @@
 """Connections, and what it means when none comes about or one breaks.
 
-With http.py and price_list.py the only user of aiohttp's client.
+With http.py and price_list.py the only user of aiohttp's client. Of that its connector and its parser are used, and not
+its session, which takes longer over a request than all that is done here: see docs/decisions/0013.
 
-Each request learns which connection it got: whether it is a fresh one, and whether anything was heard on it. A
-kept-alive connection on which something came unasked is given up: that would pass for the answer to the next request.
+Each line knows whether it was used before, and whether anything was heard on it. One on which something came unasked
+is given up: that would pass for the answer to the next request.
 """
 
 from __future__ import annotations
@@ -13,80 +14,188 @@ import functools
 import os
 import re
 import ssl
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 
+from batchrun.endpoint.deadline import Deadline
 from batchrun.errors import Ambiguous, EndpointError, EndpointUnusable, NotSent
 
 if TYPE_CHECKING:
-    from batchrun.endpoint.deadline import Deadline
+    from collections.abc import Mapping
 
+    from aiohttp.connector import Connection
+    from yarl import URL
+
+Broken = aiohttp.ClientError | HttpProcessingError | TimeoutError
+BROKEN = (aiohttp.ClientError, HttpProcessingError, TimeoutError)
+"""What an exchange raises; `translated` says what it means."""
+
+KEEP_ALIVE_S = 15.0
 _STALE_S = 5.0
 _PROXY_AUTHENTICATION = 407
+_SWITCHING_PROTOCOLS, _OK = 101, 200
 
 
-class _Line(ResponseHandler):
-    """One connection, which knows whether it was used before and whether an answer has begun on it."""
+@functools.lru_cache(1024)
+def _name(raw: bytes) -> str:
+    return raw.decode("latin-1").lower()
 
-    used = heard = False
+
+class Reply(NamedTuple):
+    """What an answer begins with, header names in lower case, and its content, which is still to come."""
+
+    status: int
+    headers: dict[str, str]
+    content: aiohttp.StreamReader
+
+
+class Line(ResponseHandler):
+    """One connection, of which one request at a time has the use, and its deadline."""
+
+    connection: Connection
+    target: Target
+    idle_since = 0.0
+    _used = _reused = _heard = _asked = _held = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.deadline = Deadline()
+
+    async def ask(self, body: bytes) -> Reply:
+        """Send a request, and return when its answer begins; raises one of `BROKEN`."""
+        self._used, self._reused, self._asked = True, self._used, True
+        if self.transport is None:
+            raise aiohttp.ClientConnectionResetError("closed before anything was sent")
+        self.set_response_params(read_until_eof=True, auto_decompress=False)
+        self.transport.writelines((self.target.head, b"%d\r\n\r\n" % len(body), body))
+        while True:
+            message, content = await self.read()
+            if message.code >= _OK or message.code == _SWITCHING_PROTOCOLS:
+                break
+        self._asked = False
+        headers = {_name(name): value.decode("latin-1") for name, value in message.raw_headers}
+        return Reply(message.code, headers, content)
+
+    def end(self) -> None:
+        """The request is done with. The next one may have the line, unless something may still come or go on it."""
+        if self._asked or self._unsent or self.should_close or not self.target.keeps_alive:
+            self.drop()
+        else:
+            self._heard, self.idle_since = False, self._loop.time()
+            self.target.idle.append(self)
+
+    def drop(self) -> None:
+        """Close the connection; what was not sent is not sent any more."""
+        self.deadline.close()
+        if self._unsent:
+            self.abort()
+        self.connection.close()
+
+    @property
+    def _unsent(self) -> bool:
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether an idle line is still there, and nothing came on it unasked."""
+        return not (self._heard or self.should_close)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a break means that the line was dead before: that shows at once, and nothing has come."""
+        soon = self._loop.time() - self.deadline.began_at < _STALE_S
+        return self._reused and not self._heard and soon
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
+        """Take what came, as aiohttp does."""
+        self._heard = True
         super().data_received(data)
         error, body = self.exception(), self._payload
         if error is not None and body is not None and not body.is_eof():  # aiohttp tells no reader of a bad chunk
             body.set_exception(aiohttp.ClientPayloadError("not HTTP"))
 
+    def pause_reading(self) -> None:
+        """Let the peer wait: what came is not read fast enough."""
+        self._held = True
+        super().pause_reading()
 
-class Sending:
-    """One request on its way: its deadline, and the connection it got."""
-
-    def __init__(self, deadline: Deadline) -> None:
-        self.deadline = deadline
-        self._loop = asyncio.get_running_loop()
-        self._line: _Line | None = None
-        self.sent_at = self._loop.time()
-        sending.set(self)
-
-    def begin(self, line: _Line) -> None:
-        """The request has a connection and goes out now."""
-        self._line, self._reused = line, line.used
-        line.used, line.heard = True, False
-        self.sent_at = self._loop.time()
-        self.deadline.start()
-
-    @property
-    def stale(self) -> bool:
-        """Whether a break means that the connection was dead before: that shows at once, and nothing has come."""
-        soon = self._loop.time() - self.sent_at < _STALE_S
-        return self._line is not None and self._reused and not self._line.heard and soon
-
-
-sending: ContextVar[Sending] = ContextVar("batchrun_sending")
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 (aiohttp's)
+        """Go on. aiohttp says so after each piece that is read, and then looks for more of them in the parser."""
+        if self._held:
+            self._held = False
+            super().resume_reading(resume_parser)
 
 
 class Connector(aiohttp.TCPConnector):
-    """Tells each request which connection it got, and none gets one on which something came unasked."""
+    """Makes connections that are lines."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory: Any = functools.partial(_Line, loop=self._loop)
-
-    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
-        """Get a connection, as aiohttp asks for one."""
-        while True:
-            connection = await super().connect(*args, **kwargs)
-            line = cast("_Line", connection.protocol)
-            if not (line.used and line.should_close):
-                sending.get().begin(line)
-                return connection
-            connection.close()
+        self._factory: Any = functools.partial(Line, loop=self._loop)
 
 
-def translated(error: aiohttp.ClientError | TimeoutError, where: str) -> EndpointError:
+class Target:
+    """Where requests are posted to, what all of them begin with, and the idle lines there.
+
+    Make it inside the running loop. aiohttp's own pool is not used: it takes longer, and knows less of a line.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        headers: Mapping[str, str],
+        connector: Connector,
+        *,
+        proxy: URL | None,
+        connect_s: float,
+        keeps_alive: bool = True,
+    ) -> None:
+        self._connector, self._timeout = connector, aiohttp.ClientTimeout(total=None, connect=connect_s)
+        self._asking = aiohttp.ClientRequest("POST", url, headers=headers, proxy=proxy)
+        self.keeps_alive = keeps_alive
+        self.idle: list[Line] = []
+
+    async def line(self) -> Line:
+        """A connection for one request, which calls `end`; raises one of `BROKEN`."""
+        since = asyncio.get_running_loop().time() - KEEP_ALIVE_S
+        while self.idle:
+            line = self.idle.pop()
+            if line.usable and line.idle_since > since:
+                return line
+            line.drop()
+        try:
+            connection = await self._connector.connect(self._asking, [], self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        line = cast("Line", connection.protocol)
+        line.connection, line.target = connection, self
+        return line
+
+    async def close(self) -> None:
+        """Close the lines, and return when they are."""
+        for line in self.idle:
+            line.deadline.close()
+            line.connection.release()  # to the connector, which waits for their end
+        await self._connector.close()
+        await asyncio.sleep(0)  # of those that were dropped just now
+
+    @functools.cached_property
+    def head(self) -> bytes:
+        """The first lines of every request, up to the length of its body; there once a connection has been."""
+        asking = self._asking
+        path = str(asking.url) if asking.proxy and not asking.is_ssl() else asking.url.raw_path_qs
+        headers = asking.headers.copy()  # with what a proxy wants
+        headers.popall("Content-Length", None)
+        if not self.keeps_alive:
+            headers.setdefault("Connection", "close")
+        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join([*lines, "Content-Length: "]).encode()
+
+
+def translated(error: Broken, where: str) -> EndpointError:
     """Our error for one of aiohttp's. Its repr is never used: it prints the Authorization header."""
     # 1. no connection: nothing was sent
     if isinstance(error, aiohttp.ClientHttpProxyError | aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -97,7 +206,7 @@ def translated(error: aiohttp.ClientError | TimeoutError, where: str) -> Endpoin
     # 3. an answer that broke off, or is not HTTP; what the peer wrote is quoted in the text, and left out
     if isinstance(error, aiohttp.ClientPayloadError):
         return Ambiguous(f"{where}: the answer broke off", error_type="response_truncated")
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         why = re.split(r"b?['\"]|\n", error.message)[0].rstrip(" :")
         return Ambiguous(f"{where}: the answer is not HTTP: {why}", error_type="response_unreadable")
     # 4. the connection broke after something was sent

@@ -9,6 +9,7 @@ taken as not said.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,12 @@ def hints_of(headers: Mapping[str, str]) -> Hints | None:
     generated = headers.get("x-ratelimit-limit-tokens-generated")
     if requests is prompt is uncached is generated is None:
         return None
+    return _hints(requests, prompt, uncached, generated)
+
+
+@functools.lru_cache(64)
+def _hints(requests: str | None, prompt: str | None, uncached: str | None, generated: str | None) -> Hints | None:
+    """What these four headers say: most answers of a run say the same."""
     hints = Hints(
         requests_per_minute=_limit(requests),
         prompt_tokens_per_minute=_limit(prompt),

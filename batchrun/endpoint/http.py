@@ -1,6 +1,6 @@
 """One request over HTTP, plain or streamed. Foreign errors end here and in connections.py.
 
-Theory of operation. One session; the number of connections is the engine's business, not the connector's. Nothing is
+Theory of operation. One pool of connections; their number is the engine's business, not the pool's. Nothing is
 followed, stored or unpacked by itself: redirects, cookies and encodings are refused or bounded here. The clock of an
 attempt starts when it has a connection. A kept-alive connection that the peer has closed unseen fails a POST before
 any byte of an answer; such a request goes out once more at once, on a connection of its own. A stream is asked to
@@ -11,7 +11,6 @@ option, and the request is sent without it once. The key is taken out of everyth
 from __future__ import annotations
 
 import asyncio
-import io
 import math
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -21,8 +20,7 @@ import msgspec
 
 from batchrun import __version__
 from batchrun.endpoint.answer import Answer, is_success
-from batchrun.endpoint.connections import Connector, Sending, translated
-from batchrun.endpoint.deadline import Deadline
+from batchrun.endpoint.connections import BROKEN, Connector, Line, Reply, Target, translated
 from batchrun.endpoint.refusal import RESPONSE_HEAD_CHARS, error_of
 from batchrun.endpoint.route import checked_headers, proxy_of, tls_of, urls_of
 from batchrun.endpoint.secrets import Secrets
@@ -36,12 +34,13 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batchrun.config import Config
-    from batchrun.types import Completion, Request
+    from batchrun.endpoint.connections import Broken
+    from batchrun.endpoint.deadline import Deadline
+    from batchrun.types import Api, Completion, Request
 
 MOST_BODY_BYTES = 32 * 1024 * 1024
 MOST_ERROR_BYTES = 256 * 1024
 
-_LARGE_BODY_BYTES = 1024 * 1024
 _FINISHED_S, _OVER_S = 5.0, 1.0
 """How long a stream may take to say its usage and `[DONE]` after its last choice ended, and then to end itself."""
 _REFUSALS_OF_OPTIONS = {400, 422}
@@ -73,18 +72,17 @@ class HttpEndpoint:
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._secrets = Secrets(key, unquote(self._proxy.password or "") if self._proxy else None)
-        self._single: aiohttp.ClientSession | None = None
+        self._single: dict[Api, Target] | None = None
         self._knows_stream_options: bool | None = None
         self.free_retries = self.probes = self.mended = 0
 
     async def __aenter__(self) -> Self:
-        self._session = self._open(keep_alive=True)
+        self._kept_alive = self._open(keep_alive=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-        if self._single:
-            await self._single.close()
+        for target in (*self._kept_alive.values(), *(self._single or {}).values()):
+            await target.close()
 
     async def complete(self, request: Request, *, within_s: float = math.inf) -> Completion:
         """Send a request and judge its answer, which must come within timeouts.attempt_s and `within_s`.
@@ -131,64 +129,51 @@ class HttpEndpoint:
 
     async def _sent(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
         """One exchange, and another one on a fresh connection if the first met a dead one."""
-        sending = self._begin(total_s)
         try:
+            line = await self._kept_alive[request.api].line()
             try:
-                return await self._exchange(self._session, request, sending)
+                return await self._exchange(line, request, total_s)
             except aiohttp.ClientConnectionError:
-                if not sending.stale:
+                if not line.stale:
                     raise
             self.free_retries += 1
             if self._single is None:
                 self._single = self._open(keep_alive=False)
-            return await self._exchange(self._single, request, self._begin(total_s))
-        except (aiohttp.ClientError, TimeoutError) as error:
+            line = await self._single[request.api].line()
+            return await self._exchange(line, request, total_s)
+        except BROKEN as error:
             raise translated(error, self._where) from None  # the library's text may quote the key that a peer echoes
 
-    def _begin(self, total_s: float) -> Sending:
-        return Sending(Deadline(first_s=self._timeouts.first_byte_s, total_s=total_s))
-
-    async def _exchange(
-        self, session: aiohttp.ClientSession, request: Request, sending: Sending
-    ) -> tuple[Answer, Stream | None]:
+    async def _exchange(self, line: Line, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
         """Send the body, read the answer. Once a status says that there is no success, what else comes matters less."""
-        body = request.body if len(request.body) < _LARGE_BODY_BYTES else io.BytesIO(request.body)
-        response: aiohttp.ClientResponse | None = None
+        reply: Reply | None = None
         stream: Stream | None = None
         pieces: list[bytes] = []
         try:
-            with sending.deadline as deadline:
-                response = await session.post(
-                    self._urls[request.api],
-                    data=body,
-                    headers=self._headers if self._proxy else None,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                )
-                if request.stream and is_success(response.status):
+            with line.deadline as deadline:
+                deadline.start(first_s=self._timeouts.first_byte_s, total_s=total_s)
+                reply = await line.ask(request.body)
+                if request.stream and is_success(reply.status):
                     stop = Stop(self._stop) if self._stop else None
-                    stream = Stream(request, sent_at=sending.sent_at, stop=stop)
-                try:
-                    await self._read(response, pieces, deadline, stream)
-                finally:
-                    response.release()
-        except (aiohttp.ClientError, TimeoutError, EndpointError) as error:
-            if response is None or (is_success(response.status) and stream is None):
+                    stream = Stream(request, sent_at=deadline.began_at, stop=stop)
+                await self._read(reply, pieces, deadline, stream)
+        except (*BROKEN, EndpointError) as error:
+            if reply is None or (is_success(reply.status) and stream is None):
                 raise
             if stream is not None and not (stream.over or stream.finished):
-                raise self._broken_off(error, stream, response, b"".join(pieces)) from None
-        return self._answer(response, b"".join(pieces), sending, stream), stream
+                raise self._broken_off(error, stream, reply.status, b"".join(pieces)) from None
+        finally:
+            line.end()
+        return self._answer(reply, b"".join(pieces), deadline.began_at, stream), stream
 
-    async def _read(
-        self, response: aiohttp.ClientResponse, pieces: list[bytes], deadline: Deadline, stream: Stream | None
-    ) -> None:
-        room = MOST_BODY_BYTES if is_success(response.status) else MOST_ERROR_BYTES
-        idle_s, now = self._timeouts.idle_s, asyncio.get_running_loop().time
-        live = stream if response.headers.get("Content-Encoding", "identity") == "identity" else None
+    async def _read(self, reply: Reply, pieces: list[bytes], deadline: Deadline, stream: Stream | None) -> None:
+        room = MOST_BODY_BYTES if is_success(reply.status) else MOST_ERROR_BYTES
+        idle_s, now, content = self._timeouts.idle_s, asyncio.get_running_loop().time, reply.content
+        live = stream if reply.headers.get("content-encoding", "identity") == "identity" else None
         while True:
-            if not response.content.is_eof():  # most answers are here as a whole: nothing more is waited for
+            if not content.is_eof():  # most answers are here as a whole: nothing more is waited for
                 deadline.moved(idle_s)
-            piece = await response.content.readany()
+            piece = await content.readany()
             if not piece or (live and live.over):
                 return
             pieces.append(piece)
@@ -197,7 +182,7 @@ class HttpEndpoint:
                 raise Ambiguous(
                     f"the answer is longer than {MOST_BODY_BYTES >> 20} MiB",
                     error_type="response_too_large",
-                    status_code=response.status,
+                    status_code=reply.status,
                 )
             if live:
                 live.feed(piece, now())
@@ -206,51 +191,46 @@ class HttpEndpoint:
                 if live.over or live.finished:
                     idle_s = min(idle_s, _OVER_S if live.over else _FINISHED_S)
 
-    def _answer(
-        self, response: aiohttp.ClientResponse, content: bytes, sending: Sending, stream: Stream | None
-    ) -> Answer:
+    def _answer(self, reply: Reply, content: bytes, sent_at: float, stream: Stream | None) -> Answer:
         ended_at = asyncio.get_running_loop().time()
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.raw_headers}
-        encoding = headers.get("content-encoding", "identity")
+        encoding = reply.headers.get("content-encoding", "identity")
         try:
             unpacked = unpack(content, encoding, MOST_BODY_BYTES)
         except UnpackError as error:
-            if is_success(response.status):
-                raise Ambiguous(str(error), error_type=error.error_type, status_code=response.status) from error
+            if is_success(reply.status):
+                raise Ambiguous(str(error), error_type=error.error_type, status_code=reply.status) from error
             unpacked = b""
         if stream is not None:
             if encoding != "identity":
                 stream.feed(unpacked, ended_at)
             ended_at = stream.fed_at or ended_at
         return Answer(
-            status=response.status,
-            headers=self._secrets.out_of_headers(headers),
+            status=reply.status,
+            headers=self._secrets.out_of_headers(reply.headers),
             content=self._secrets.out_of(unpacked),
-            latency_s=ended_at - sending.sent_at,
+            latency_s=ended_at - sent_at,
         )
 
-    def _broken_off(
-        self,
-        error: aiohttp.ClientError | TimeoutError | EndpointError,
-        stream: Stream,
-        response: aiohttp.ClientResponse,
-        content: bytes,
-    ) -> EndpointError:
+    def _broken_off(self, error: Broken | EndpointError, stream: Stream, status: int, content: bytes) -> EndpointError:
         """The error of a stream that did not come to its end, with what it said until then."""
         ours = error if isinstance(error, EndpointError) else translated(error, self._where)
-        ours.usage, ours.status_code = stream.usage(), response.status
+        ours.usage, ours.status_code = stream.usage(), status
         ours.response = self._secrets.out_of(content[: 4 * RESPONSE_HEAD_CHARS]).decode("utf-8", "replace")
         ours.response = ours.response[:RESPONSE_HEAD_CHARS]
         return ours
 
-    def _open(self, *, keep_alive: bool) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=Connector(limit=0, force_close=not keep_alive, ttl_dns_cache=60, ssl=self._tls),
-            headers=None if self._proxy else self._headers,  # aiohttp tells a proxy all headers of a session
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
-        )
+    def _open(self, *, keep_alive: bool) -> dict[Api, Target]:
+        return {
+            api: Target(
+                url,
+                self._headers,
+                Connector(limit=0, ttl_dns_cache=60, ssl=self._tls),
+                proxy=self._proxy,
+                connect_s=self._timeouts.connect_s,
+                keeps_alive=keep_alive,
+            )
+            for api, url in self._urls.items()
+        }
 
 
 def _without_stream_options(request: Request) -> Request:

@@ -14,7 +14,7 @@ import aiohttp
 
 from batchrun import __version__
 from batchrun.endpoint.answer import MOST_MENDED_BYTES, Answer, is_success, lenient_json
-from batchrun.endpoint.connections import Connector, Sending, translated
+from batchrun.endpoint.connections import Connector, translated
 from batchrun.endpoint.deadline import Deadline
 from batchrun.endpoint.refusal import as_error, error_of
 from batchrun.endpoint.route import checked_headers, proxy_of, tls_of, urls_of
@@ -54,7 +54,6 @@ async def read_price_list(config: Config, *, base_url: str, key: str | None) -> 
         **checked_headers(config.endpoint.headers),
         **({"Authorization": f"Bearer {key}"} if key else {}),
     }
-    sending = Sending(Deadline(first_s=config.timeouts.first_byte_s, total_s=config.timeouts.attempt_s))
     try:
         async with aiohttp.ClientSession(
             connector=Connector(force_close=True, ssl=tls_of(config.endpoint.ca_file)),
@@ -62,7 +61,8 @@ async def read_price_list(config: Config, *, base_url: str, key: str | None) -> 
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=config.timeouts.connect_s),
         ) as session:
-            with sending.deadline as deadline:
+            with Deadline() as deadline:
+                deadline.start(first_s=config.timeouts.first_byte_s, total_s=config.timeouts.attempt_s)
                 async with session.get(url, headers=headers, allow_redirects=False, proxy=proxy) as response:
                     content = await _content(response, deadline, config.timeouts.idle_s)
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -14,12 +14,13 @@ from batchrun.errors import ConfigError
 
 if TYPE_CHECKING:
     from batchrun.config import EndpointConfig
+    from batchrun.types import Api
 
-_PATHS = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
+_PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def urls_of(base_url: str) -> dict[str, URL]:
+def urls_of(base_url: str) -> dict[Api, URL]:
     """Where each API is; raises ConfigError."""
     try:
         urlsplit(base_url).netloc.encode("idna")

@@ -48,6 +48,7 @@ class _Chunk(msgspec.Struct):
     usage: Any = None
     error: Any = None
     perf_metrics: Any = None
+    service_tier: Any = None
 
 
 class _Wanted(msgspec.Struct):
@@ -147,6 +148,7 @@ class Stream:
         body.error = body.error or chunk.error or (lenient_json(data) if kind == b"error" else None)
         body.id, body.model = chunk.id or body.id, chunk.model or body.model
         body.usage, body.perf_metrics = chunk.usage or body.usage, chunk.perf_metrics or body.perf_metrics
+        body.service_tier = chunk.service_tier or body.service_tier
         for choice in chunk.choices or ():
             index = choice.index if choice.index.__class__ is int else whole(choice.index) or 0
             pieces = self._choices.get(index)

@@ -57,6 +57,7 @@ class Body(msgspec.Struct):
     usage: Any = None
     error: Any = None
     perf_metrics: Any = None
+    service_tier: Any = None
 
 
 class _Choices(msgspec.Struct):
@@ -135,6 +136,7 @@ def _common(answer: Answer, body: Body, metrics: dict[str, Any], usage: Usage | 
     return {
         "model": text_of(body.model),
         "usage": usage,
+        "service_tier": text_of(body.service_tier),
         "latency_s": answer.latency_s,
         "server_ttft_s": seconds(metrics.get("server-time-to-first-token")),
         "server_processing_s": seconds(metrics.get("server-processing-time")),

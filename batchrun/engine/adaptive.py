@@ -34,6 +34,11 @@ class Ceiling:
         """Whether it allows less than the user does."""
         return self._value < self._maximum
 
+    def change(self, maximum: int) -> None:
+        """Allow another maximum from now on; one that is adaptive finds its way up to it."""
+        self._maximum = maximum
+        self._value = min(self._value, float(maximum)) if self._adaptive else float(maximum)
+
     def succeeded(self, sent_at: float, in_flight: int) -> None:
         """A request sent at `sent_at` was answered, while `in_flight` were out (itself included)."""
         if self._value >= self._maximum or 2 * in_flight < self.limit:

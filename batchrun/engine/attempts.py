@@ -12,21 +12,13 @@ import msgspec
 
 from batchrun.engine.lanes import Lane
 from batchrun.engine.limits import Closed
-from batchrun.engine.money import Money
+from batchrun.engine.money import Hold, Money
 from batchrun.engine.pace import JUST_NOW_S
 from batchrun.engine.quota import THROTTLED, TRANSIENT
 from batchrun.engine.records import attempt_of, record_of
 from batchrun.engine.retry import MOST_INVALID, Again, EndRun, GiveUp, Tally, judge
 from batchrun.engine.turns import number_of, with_turns_before
-from batchrun.errors import (
-    Ambiguous,
-    AnswerInvalid,
-    EndpointError,
-    EndpointUnusable,
-    NotSent,
-    Rejected,
-    Throttled,
-)
+from batchrun.errors import Ambiguous, AnswerInvalid, EndpointError, EndpointUnusable, NotSent, Rejected, Throttled
 from batchrun.types import Attempt, Completion, Record, Request
 
 if TYPE_CHECKING:
@@ -42,6 +34,7 @@ ACCEPTED_S = 0.3
 """Who turns a request away does it sooner: what has been out for longer is being worked on."""
 
 _AMBIGUOUS_SHARE = 0.05
+_NOT_CHARGED = (Rejected, EndpointUnusable, Throttled, NotSent)
 _TROUBLE = frozenset({"connection_failed", "timed_out", "server_error"})
 """What an endpoint that is down gives; any other answer shows that it works."""
 
@@ -69,7 +62,7 @@ class Counts(msgspec.Struct):
 class Row(msgspec.Struct, kw_only=True):
     """How far a request has got: all of it, or one `turn` of a conversation.
 
-    `started_at` is the time of day in microseconds, the other times are the loop's.
+    `started_at` is the time of day in microseconds, other times are the loop's; `cost_usd` is the last attempt's.
     """
 
     request: Request
@@ -83,6 +76,7 @@ class Row(msgspec.Struct, kw_only=True):
     sent_at: float = 0.0
     started_at: int = 0
     latency_s: float = 0.0
+    cost_usd: float | None = None
     usage_estimated: bool = False
     tally: Tally = msgspec.field(default_factory=Tally)
     log: list[Attempt] = []
@@ -116,10 +110,9 @@ class Fulfiller:
     ) -> None:
         self._endpoint, self._lanes, self._config = endpoint, lanes, config
         self._validity, self._several_models = validity, models > 1
-        self._price_for = functools.cache(price_for)
         limit_usd = config.limits.max_cost_usd
         limit = None if limit_usd is None else round(limit_usd * 1e9)
-        self.money = Money(limit, self._price_for, spent=spent_nano_usd)
+        self.money = Money(limit, functools.cache(price_for), spent=spent_nano_usd)
         self._loop = asyncio.get_running_loop()
         self._most_ambiguous_retries = max(config.limits.concurrency, int(rows * _AMBIGUOUS_SHARE))
         self._began_at = self._loop.time()
@@ -149,17 +142,16 @@ class Fulfiller:
                 wait_s = self._next_wait(outcome, row)
                 if wait_s is None:
                     break
-                row.log.append(attempt_of(row, outcome, self._price_for(request.model)))
+                row.log.append(attempt_of(row, outcome))
                 await self._wait(row, outcome, wait_s)
         except Closed:
             return None
         finally:
             del self.rows[request.index]
-        keep_response = self._config.store.keep_response
-        record = record_of(row, outcome, self._price_for(request.model), keep_response=keep_response)
+        record = record_of(row, outcome, keep_response=self._config.store.keep_response)
         return with_turns_before(record, request)
 
-    async def _enter(self, row: Row, reserved: int) -> Place:
+    async def _enter(self, row: Row, reserved: Hold) -> Place:
         """Pass the turnstile. The row's deadline begins with its first sending; waiting for a place counts nowhere."""
         came_at = self._loop.time()
         try:
@@ -187,7 +179,7 @@ class Fulfiller:
                 await self._lanes.sleep(more_s)
         row.retrying = False
 
-    async def _attempt(self, row: Row, place: Place, reserved: int) -> Completion | EndpointError:
+    async def _attempt(self, row: Row, place: Place, reserved: Hold) -> Completion | EndpointError:
         """One try; a cancelled one stays in `sending`: it may be charged."""
         self.sending[row.request.index] = row.sent_at
         self.counts.requests += 1
@@ -204,18 +196,20 @@ class Fulfiller:
             self._learn_from(error, row, probe=place.probe)
         finally:
             lane.breaker.returned(probe=place.probe)
-            usage = outcome.usage if outcome else None
-            charged = not isinstance(outcome, Rejected | EndpointUnusable | Throttled | NotSent)
-            self.money.settle(reserved, row.request, usage, charged=charged)
+            usage, tier = getattr(outcome, "usage", None), getattr(outcome, "service_tier", None)
+            charged = not isinstance(outcome, _NOT_CHARGED)
+            nano_usd = self.money.settle(reserved, row.request, usage, charged=charged, tier=tier)
+            row.cost_usd = None if nano_usd is None else nano_usd / 1e9
             if place.reserved:
                 place.reserved.settle(usage, charged=charged)
             lane.leave()
         del self.sending[row.request.index]
         if outcome.hints and lane.turned_away and lane.budgets:
             lane.budgets.hint(outcome.hints, row.request)
+        now = self._loop.time()
         if outcome.status_code is not None and not isinstance(outcome, Throttled):
-            self.unanswered_since = self._loop.time() if self.sending else None
-        row.latency_s = self._loop.time() - row.sent_at
+            self.unanswered_since = now if self.sending else None
+        row.latency_s = now - row.sent_at
         row.usage_estimated = isinstance(outcome, Completion) and outcome.usage_estimated
         return self._checked(outcome, row) if isinstance(outcome, Completion) else outcome
 
@@ -229,13 +223,14 @@ class Fulfiller:
         return problem
 
     def _learn_from_success(self, row: Row) -> None:
-        lane, now = row.lane, self._loop.time()
+        lane = row.lane
         self._reached = True
         self.counts.succeeded += 1
         lane.ceiling.succeeded(row.sent_at, lane.in_flight)
         lane.quota.succeeded(row.spent)
         row.spent = 0.0
         if lane.breaker.open_since is not None and lane.storm:
+            now = self._loop.time()
             lane.pace.resume(now, now - lane.breaker.open_since)
         lane.breaker.alive()
 

@@ -29,6 +29,7 @@ WINDOW_S = 60.0
 CREDIT_S = 2.0
 """Of the budget: what was reserved too much is given back up to so much, lest it all goes out at once."""
 
+NO_BOUND_PER_MINUTE = 1e12
 AHEAD_S = 0.1
 _SHARE = 0.98
 """Of the budget that is used: answers do not end as evenly as requests are sent."""
@@ -144,6 +145,12 @@ class TokenBudgets:
         """Whether there is any budget to keep to."""
         return bool(self.of)
 
+    def allow(self, per_minute: Mapping[str, float | None]) -> None:
+        """Keep to other amounts from now on; a budget that is lifted stays, without a bound, for what it is owed."""
+        self._allowed = {name: value for name, value in per_minute.items() if value is not None}
+        for name in {*self.of, *self._allowed}:
+            self._keep_to(name, self._allowed.get(name, NO_BOUND_PER_MINUTE))
+
     def reservation(self, request: Request) -> Reserved | None:
         """What a request has reserved, which is nothing yet; None where there is no budget."""
         return Reserved(self, request) if self.of else None
@@ -155,11 +162,13 @@ class TokenBudgets:
             said = getattr(hints, f"{name}_per_minute")
             if said is None or said < amount(name, need):
                 continue
-            wanted = min(said, self._allowed.get(name, said))
-            if name not in self.of:
-                self.of[name] = Budget(wanted)
-            elif self.of[name].per_minute != wanted:
-                self.of[name].change(wanted)
+            self._keep_to(name, min(said, self._allowed.get(name, said)))
+
+    def _keep_to(self, name: str, per_minute: float) -> None:
+        if name in self.of:
+            self.of[name].change(per_minute)
+        else:
+            self.of[name] = Budget(per_minute)
 
 
 def amount(name: str, need: Need) -> float:

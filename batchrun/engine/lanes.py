@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchrun.engine.adaptive import Ceiling
 from batchrun.engine.budgets import TokenBudgets
-from batchrun.engine.limits import Gate, Turnstile
+from batchrun.engine.limits import Gate, Turnstile, bucket
 from batchrun.engine.pace import Pace
 from batchrun.engine.quota import Quota
 
@@ -27,13 +27,7 @@ class Lane(Turnstile):
             Ceiling(limits.concurrency, adaptive=limits.adaptive),
             gate=gate,
             pace=Pace(now, adaptive=limits.adaptive),
-            budgets=TokenBudgets(
-                {
-                    "prompt_tokens": limits.prompt_tokens_per_minute,
-                    "uncached_prompt_tokens": limits.uncached_prompt_tokens_per_minute,
-                    "generated_tokens": limits.generated_tokens_per_minute,
-                }
-            ),
+            budgets=TokenBudgets(_tokens_per_minute(limits)),
         )
         self.quota = Quota(now)
         self.turned_away = False
@@ -77,6 +71,18 @@ class Lanes:
         known = [at for at in since if at is not None]
         return max(known) if known and len(known) == len(since) else None
 
+    def change(self, limits: LimitsConfig, *, paused: bool) -> None:
+        """Keep to other limits from now on; while it is paused nobody is let in."""
+        before, self._limits = self._limits, limits
+        self.gate.places = 0 if paused else limits.concurrency
+        if limits.requests_per_minute != before.requests_per_minute:
+            self.gate.requests = bucket(limits.requests_per_minute) if limits.requests_per_minute else None
+        for lane in self._lanes.values():
+            lane.ceiling.change(limits.concurrency)
+            if lane.budgets and _tokens_per_minute(limits) != _tokens_per_minute(before):
+                lane.budgets.allow(_tokens_per_minute(limits))
+        self.gate.pump()
+
     async def sleep(self, seconds: float) -> None:
         """Wait; raises Closed as soon as the run is ending."""
         await self.gate.sleep(seconds)
@@ -84,3 +90,11 @@ class Lanes:
     def close(self) -> None:
         """Turn away everybody who waits, and who comes."""
         self.gate.close()
+
+
+def _tokens_per_minute(limits: LimitsConfig) -> dict[str, float | None]:
+    return {
+        "prompt_tokens": limits.prompt_tokens_per_minute,
+        "uncached_prompt_tokens": limits.uncached_prompt_tokens_per_minute,
+        "generated_tokens": limits.generated_tokens_per_minute,
+    }

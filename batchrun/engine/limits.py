@@ -53,13 +53,13 @@ class Gate:
 
     def __init__(self, places: float = math.inf, requests_per_minute: float | None = None) -> None:
         self.places, self.in_flight, self.closed = places, 0, False
-        self.requests = _bucket(requests_per_minute) if requests_per_minute else None
+        self.requests = bucket(requests_per_minute) if requests_per_minute else None
         self.lines: dict[Turnstile, None] = {}
         """Where somebody waits, the one that was served longest ago first."""
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._look_on_leaving = False
-        self._end = asyncio.Event()
+        self._end: asyncio.Future[None] = self._loop.create_future()
 
     def pump(self) -> None:
         """Let in whoever may pass, one of each line in turn, and look again when the next one may."""
@@ -80,17 +80,16 @@ class Gate:
 
     async def sleep(self, seconds: float) -> None:
         """Wait; raises Closed as soon as the run is ending."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._end.wait()
-        except TimeoutError:
-            return
-        raise Closed
+        await asyncio.wait((self._end,), timeout=seconds)
+        if self.closed:
+            raise Closed
 
     def close(self) -> None:
         """Turn away everybody who waits, and who comes."""
+        if self.closed:
+            return
         self.closed = True
-        self._end.set()
+        self._end.set_result(None)
         for lane in tuple(self.lines):
             lane.dismiss()
         self.pump()
@@ -236,7 +235,8 @@ class Turnstile:
         if (at := self.breaker.probe_at) > now:
             return "outage", at
         if self.in_flight >= self.ceiling.limit or gate.in_flight >= gate.places:
-            return "ceiling" if self.ceiling.below_maximum else "concurrency", math.inf
+            full = "ceiling" if self.ceiling.below_maximum else "concurrency"
+            return full if gate.places else "paused", math.inf
         if gate.requests and (at := gate.requests.free_at(1.0, now)) > now:
             return "requests", at
         if self.budgets and place.request:
@@ -250,7 +250,7 @@ class Turnstile:
         return 0.0 if self.pace.cuts else random.uniform(0, 2 * SPREAD_S / self.ceiling.limit)
 
 
-def _bucket(per_minute: float) -> Bucket:
+def bucket(per_minute: float) -> Bucket:
     """A bucket of which no 60 s, the first ones included, hold more than `per_minute` requests.
 
     A bucket of size b lets b through at once, so b - 1 of each minute's requests are kept back for that. Below one a

@@ -11,7 +11,7 @@ paid for.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from batchrun.engine.attempts import Fulfiller, Hopeless
 from batchrun.engine.bounds import Bounds
@@ -21,13 +21,14 @@ from batchrun.engine.watch import Status
 from batchrun.errors import EndpointUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Coroutine, Generator
 
     from batchrun.config import Config
     from batchrun.engine.lanes import Lanes
     from batchrun.engine.watch import Watch
     from batchrun.types import Record, Request
 
+T = TypeVar("T")
 HOPELESS_GRACE_S = 4.0
 MOST_ROWS_ALIKE = 50
 OWN_REASONS = frozenset({"input_invalid", "context_length_exceeded", "content_filtered", "empty_response"})
@@ -62,7 +63,6 @@ class Pool:
 
     def __init__(
         self,
-        tap: Generator[Request, None, None],
         fulfiller: Fulfiller,
         keeper: Keeper,
         lanes: Lanes,
@@ -71,12 +71,14 @@ class Pool:
         watch: Watch,
         models: int = 1,
     ) -> None:
-        self._tap, self._fulfiller, self._keeper, self._lanes = tap, fulfiller, keeper, lanes
+        self._fulfiller, self._keeper, self._lanes = fulfiller, keeper, lanes
         self._watch, self._concurrency = watch, config.limits.concurrency
-        # of several models one may have to wait: others go on meanwhile
-        self._workers_wanted = self._concurrency * min(models, 2)
+        self._models, self._paused = models, False
+        self._group: asyncio.TaskGroup | None = None
         self._grace_s, self._stall_s = config.timeouts.grace_s, config.timeouts.stall_s
+        self._tap: Generator[Request, None, None] = (row for row in ())
         self._workers: list[asyncio.Task[None]] = []
+        self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.cause: Exception | None = None
         self.hurried = False
@@ -113,22 +115,59 @@ class Pool:
             waits_for=waits_for.replace("_", " "),
         )
 
-    async def run(self) -> None:
-        """Return when the tap is dry, or closed and nothing is in flight any more; `cause` says which."""
+    async def run(self, tap: Generator[Request, None, None]) -> None:
+        """Return when the tap is dry, or closed and nothing is in flight any more; `cause` says which.
+
+        Without a cause another tap may follow.
+        """
+        self._tap, self._workers = tap, []
+        if self.cause:
+            self._close_tap()
         pulse = asyncio.create_task(self._pulse())
         try:
             self._watch.begin(self.status)
-            async with asyncio.TaskGroup() as group:
-                self._workers = [group.create_task(self._work()) for _ in range(self._workers_wanted)]
+            async with asyncio.TaskGroup() as self._group:
+                self._hire()
         finally:
+            self._group = None
             self._watch.end()
             pulse.cancel()
             await asyncio.gather(pulse, return_exceptions=True)
+
+    def change(self, concurrency: int, *, paused: bool) -> None:
+        """Work on so many at once from now on; workers who are then too many wait at the turnstile."""
+        self._concurrency = concurrency
+        if self._paused and not paused:
+            self._fulfiller.unanswered_since = None
+        self._paused = paused
+        self._hire()
+
+    def _hire(self) -> None:
+        # of several models one may have to wait: others go on meanwhile
+        wanted = self._concurrency * min(self._models, 2)
+        ended = self._workers and all(worker.done() for worker in self._workers)
+        if self._group and self.cause is None and not ended:
+            self._workers += [self._group.create_task(self._work()) for _ in range(wanted - len(self._workers))]
+
+    async def unless_ended(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """What is waited for between two taps; None, and the waiting is cancelled, as soon as the run is to end."""
+        if self.cause:
+            waiting.close()
+            return None
+        wanted, ended = asyncio.ensure_future(waiting), asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((wanted, ended), return_when=asyncio.FIRST_COMPLETED)
+            return wanted.result() if wanted.done() else None
+        finally:
+            wanted.cancel()
+            ended.cancel()
+            await asyncio.gather(wanted, ended, return_exceptions=True)
 
     def stop(self, cause: Exception, *, grace_s: float | None = None) -> None:
         """Send nothing new; cancel what is still in flight after `grace_s`. Later calls only shorten the grace."""
         if self.cause is None:
             self.cause = cause
+            self._ended.set()
             self._close_tap()
             self._lanes.close()
             self._watch.stopping(cause, len(self._fulfiller.sending))
@@ -143,6 +182,7 @@ class Pool:
                     return
                 self._keeper.keep(record)
                 self._watch.row(record)
+                self._watch.spent(self._fulfiller.money.spent, self._fulfiller.money.limit)
                 self._stop_if_all_fail(record)
                 await self._keeper.room()
         except Hopeless as hopeless:
@@ -183,7 +223,7 @@ class Pool:
             now = self._loop.time()
             self.lag.add(now - before - _LAG_PERIOD_S)
             is_full = self._lanes.in_flight >= self._concurrency
-            idle = "concurrency" if is_full else "input"
+            idle = "ending" if self.cause else "concurrency" if is_full else "input"
             late = now - before - _LAG_PERIOD_S > CLIENT_LATE_S
             self.bounds.add(self._lanes.reason or ("client" if late else idle), now, self._lanes.limit)
             why = self._why_stalled(now)
@@ -192,6 +232,8 @@ class Pool:
                 self.stop(EndpointUnusable(why, error_type="timed_out", remedy=remedy), grace_s=0)
 
     def _why_stalled(self, now: float) -> str | None:
+        if self._paused:
+            return None
         since, outage = self._fulfiller.unanswered_since, self._lanes.outage_since()
         if since is not None and now - since > self._stall_s:
             return f"the endpoint has not answered for {self._stall_s:g} s"

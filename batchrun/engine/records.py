@@ -8,30 +8,27 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batchrun.errors import Ambiguous, AnswerInvalid
-from batchrun.pricing import cost_nano_usd, tier_of
 from batchrun.types import Attempt, Completion, Record, Usage
 
 if TYPE_CHECKING:
     from batchrun.engine.attempts import Row
     from batchrun.errors import EndpointError, PromptError
-    from batchrun.pricing import Price
-    from batchrun.types import Request, UsageSource
+    from batchrun.types import UsageSource
 
 MOST_LOGGED_ATTEMPTS = 50
 MESSAGE_CHARS = 1000
 RESPONSE_HEAD_CHARS = 2048
 _NO_USAGE = Usage()
-_NOT_COLUMNS = {"usage", "usage_estimated", "mended", "response", "hints"}
+_NOT_COLUMNS = {"usage", "usage_estimated", "service_tier", "mended", "response", "hints"}
 _ANSWERED = [name for name in Completion.__struct_fields__ if name not in _NOT_COLUMNS]
 
 
-def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None, *, keep_response: bool) -> Record:
+def record_of(row: Row, outcome: Completion | EndpointError, *, keep_response: bool) -> Record:
     """The record of a row whose last attempt had this outcome; its cost is that of all attempts."""
     usage = outcome.usage or _NO_USAGE
-    last_usd = cost_usd(row.request, outcome.usage, price)
     ended: dict[str, Any]
     if isinstance(outcome, Completion):
-        ended = {name: getattr(outcome, name) for name in _ANSWERED}
+        ended = {name: value for name in _ANSWERED if (value := getattr(outcome, name)) is not None}
         response = outcome.response if keep_response else None
     else:
         ended = {**_error_fields(outcome), "latency_s": row.latency_s}
@@ -47,7 +44,7 @@ def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None
         reasoning_tokens=usage.reasoning_tokens,
         total_tokens=usage.total_tokens,
         usage_source=_usage_source(row, outcome),
-        cost_usd=sum_usd(last_usd, *(attempt.cost_usd for attempt in row.log)),
+        cost_usd=sum_usd(row.cost_usd, *(attempt.cost_usd for attempt in row.log)) if row.log else row.cost_usd,
         input=row.request.input,
         attempts=len(row.log) + 1,
         attempt_log=_log_text(row.log),
@@ -59,7 +56,7 @@ def record_of(row: Row, outcome: Completion | EndpointError, price: Price | None
     )
 
 
-def attempt_of(row: Row, error: EndpointError, price: Price | None) -> Attempt:
+def attempt_of(row: Row, error: EndpointError) -> Attempt:
     """What is kept of an attempt that another one follows."""
     return Attempt(
         number=len(row.log) + 1,
@@ -68,7 +65,7 @@ def attempt_of(row: Row, error: EndpointError, price: Price | None) -> Attempt:
         latency_s=row.latency_s,
         retry_after_s=error.retry_after_s,
         usage=error.usage,
-        cost_usd=cost_usd(row.request, error.usage, price),
+        cost_usd=row.cost_usd,
         **_error_fields(error),
     )
 
@@ -85,12 +82,6 @@ def invalid_record(error: PromptError) -> Record:
         started_at=now,
         finished_at=now,
     )
-
-
-def cost_usd(request: Request, usage: Usage | None, price: Price | None) -> float | None:
-    """What a usage costs in the tier asked for, in whole nano-dollars; None where usage or price is unknown."""
-    nano_usd = cost_nano_usd(usage, price, tier=tier_of(request.body)) if usage else None
-    return None if nano_usd is None else nano_usd / 1e9
 
 
 def _usage_source(row: Row, outcome: Completion | EndpointError) -> UsageSource | None:

@@ -7,7 +7,7 @@ limit. Everything is per model, and forgets old answers slowly.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,10 +31,24 @@ class Need(msgspec.Struct):
     generated_tokens: float
 
 
-class _Limits(msgspec.Struct):
+class Asked(msgspec.Struct):
+    """Of a request's body what says how much it may cost."""
+
     max_tokens: float | None = None
     max_completion_tokens: float | None = None
     n: float | None = None
+    service_tier: Any = None
+
+    @property
+    def most_generated(self) -> int | None:
+        """How many tokens the answer may have, all choices together; None if there is no limit."""
+        most = self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
+        if most is None:
+            return None
+        return int(most) if self.n is None else int(most * max(1.0, self.n))
+
+
+_decode = msgspec.json.Decoder(Asked).decode
 
 
 class Mean:
@@ -93,12 +107,15 @@ def narrow_limits(limits: LimitsConfig, request: Request) -> list[str]:
 
 def most_generated(request: Request) -> int | None:
     """How many tokens the answer may have, all choices together; None if the request sets no limit."""
+    return asked_of(request).most_generated
+
+
+def asked_of(request: Request) -> Asked:
+    """What a request asks for; nothing where it cannot be read."""
     try:
-        limits = msgspec.json.decode(request.body, type=_Limits)
+        return _decode(request.body)
     except msgspec.DecodeError:
-        return None
-    most = limits.max_tokens if limits.max_tokens is not None else limits.max_completion_tokens
-    return None if most is None else int(most * max(1.0, limits.n or 1.0))
+        return Asked()
 
 
 def prompt_chars(request: Request) -> int:

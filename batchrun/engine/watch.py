@@ -9,6 +9,9 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchrun.engine.controls import Controls
+    from batchrun.pilot.drift import Drift
+    from batchrun.pilot.outlook import Outlook
     from batchrun.types import Record
 
 
@@ -17,7 +20,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `exposed` are rows that an earlier start sent and did not keep, so that they may be paid for twice: at most
     `exposed_nano_usd` is the price of that, None if it is not known. Of `budget_usd` earlier starts have spent
-    `spent_nano_usd` at most. `notes` are what the user should know of his limits.
+    `spent_nano_usd` at most. `notes` are what the user should know of his limits. Of the open rows `pilot_rows` are
+    sent first.
     """
 
     folder: str
@@ -31,6 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     budget_usd: float | None = None
     spent_nano_usd: int = 0
     notes: list[str] = []
+    pilot_rows: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,11 +60,27 @@ class Watch:
     def plan(self, plan: Plan) -> None:
         """Before anything is sent."""
 
+    def steer(self, controls: Controls) -> None:
+        """Before it begins: what may be changed of the run until its end. Called inside the running loop."""
+
     def begin(self, status: Callable[[], Status]) -> None:
-        """Sending begins; `status` may be asked at any time until `end`. Called inside the running loop."""
+        """Sending begins; `status` may be asked at any time until `end`. Called inside the running loop.
+
+        After a pilot it begins again with the rest.
+        """
 
     def row(self, record: Record) -> None:
         """A row is settled."""
+
+    def spent(self, nano_usd: int, budget_nano_usd: int | None) -> None:
+        """What earlier starts and this one have spent at most, of a budget; called after each row."""
+
+    def piloted(self, outlook: Outlook, drift: Drift | None) -> None:
+        """The pilot's rows are settled; `drift` wants to be told of every row that follows."""
+
+    async def agrees(self) -> bool:
+        """Ask whether to go on after what the pilot has shown; where nobody can be asked, nobody agrees."""
+        return False
 
     def stopping(self, cause: BaseException, in_flight: int) -> None:
         """Nothing new is sent any more; what is in flight is waited for."""
