@@ -30,11 +30,13 @@ _OF_STATUS = ("in_flight", "ceiling", "throttled", "retrying", "oldest_s", "olde
 def controlled(folder: RunFolder, controls: Controls, open_rows: int) -> Iterator[None]:
     """While the block runs, inside a running loop, the run can be seen and steered by other processes."""
     board = Board(folder)
-    task = asyncio.get_running_loop().create_task(_serve(board, controls, open_rows))
+    answers: list[Answer] = []
+    task = asyncio.get_running_loop().create_task(_serve(board, controls, open_rows, answers))
     try:
         yield
     finally:
         task.cancel()
+        board.exchange(_live(controls, open_rows, answers))  # what was answered just now is its last word
         board.close()
 
 
@@ -64,17 +66,16 @@ def _new_id() -> str:
     return os.urandom(8).hex()
 
 
-async def _serve(board: Board, controls: Controls, open_rows: int) -> None:
-    answer: Answer | None = None
+async def _serve(board: Board, controls: Controls, open_rows: int, answers: list[Answer]) -> None:
     while True:
-        control = await asyncio.to_thread(board.exchange, _live(controls, open_rows, answer))
+        control = await asyncio.to_thread(board.exchange, _live(controls, open_rows, answers))
         if control:
-            answer = _done(control, controls)
+            answers.append(_done(control, controls))
         else:
             await asyncio.sleep(PERIOD_S)
 
 
-def _live(controls: Controls, open_rows: int, answer: Answer | None) -> Live:
+def _live(controls: Controls, open_rows: int, answers: list[Answer]) -> Live:
     status = controls.status()
     return Live(
         pid=os.getpid(),
@@ -82,7 +83,7 @@ def _live(controls: Controls, open_rows: int, answer: Answer | None) -> Live:
         open_rows=open_rows,
         concurrency=controls.limits.concurrency,
         paused=controls.paused,
-        answer=answer,
+        answer=answers[-1] if answers else None,
         **{name: getattr(status, name) for name in _OF_STATUS},
     )
 

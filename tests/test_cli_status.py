@@ -49,7 +49,7 @@ def test_a_run_that_is_complete(done):
     ended = called("status", done)
     assert ended.code == 0
     assert ended.out.startswith(f"{done}: 6 of 6 rows are done, 100 %\nRows      6 succeeded, 0 failed, 0 missing\n")
-    assert "Last run  nothing left to do (exit 0); 6 requests sent" in ended.out
+    assert "Last run  nothing left to do; 6 requests sent" in ended.out
     assert ended.last == f"exit 0: nothing is missing. Next: batchrun report {done}"
 
 

@@ -391,6 +391,18 @@ def test_the_deadline_of_a_row_does_not_run_while_it_waits_for_the_limit():
     assert engine.records[0].error_type is None
 
 
+def test_the_deadline_of_a_row_does_not_run_while_it_waits_for_the_purse():
+    """Two hundred fail once, for 35 of them there is a retry: who waits three times as long still has his own time."""
+    engine = run(
+        lambda sent: (0.1, server_error()) if sent.number == 1 else (5.0, completion()),
+        200,
+        limits={"concurrency": 200, "adaptive": False},
+        timeouts={"row_s": 10},
+    )
+    assert engine.ended_at > 30
+    assert {record.error_type for record in engine.records.values()} == {None}
+
+
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_retry_after_holds_for_all_whether_or_not_the_ceiling_is_adaptive(adaptive):
     """One row is told to wait for ten seconds; rows behind it are not sent before these are over."""

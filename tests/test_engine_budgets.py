@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 import engines
 import msgspec
@@ -35,29 +36,33 @@ def most_in_a_minute(spent: list[tuple[float, float]]) -> float:
     return most
 
 
-async def reserve(budget: Budget, tokens: float) -> Spent:
-    """Ask for so many until there is room for them."""
-    while (at := budget.free_at(tokens, now())) > now():  # noqa: ASYNC110 (time frees it)
-        await asyncio.sleep(min(0.05, at - now()))
+async def reserve(budget: Budget, tokens: float, settled: asyncio.Event | None = None) -> Spent:
+    """Ask for so many until there is room for them: when there may be, and whenever others are settled."""
+    settled = settled or asyncio.Event()
+    while (at := budget.free_at(tokens, now())) > now():
+        settled.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(settled.wait(), at - now())
     return budget.reserve(tokens, now())
 
 
 def spending(limit, requests, *, concurrency=1000) -> list[tuple[float, float, int]]:
     """Requests of (reserved, taken, seconds) that all come at once: when each was sent, what it took, its number."""
+    line, places, settled = asyncio.Lock(), asyncio.Semaphore(concurrency), asyncio.Event()
 
-    async def one(number, budget, line, places, sent):
+    async def one(number, budget, sent):
         reserved, taken, seconds = requests[number]
         async with places:
             async with line:
-                spent = await reserve(budget, reserved)
+                spent = await reserve(budget, reserved, settled)
                 sent.append((now(), taken, number))
             await asyncio.sleep(seconds)
             budget.settle(spent, taken, now())
+            settled.set()
 
     async def all_of_them():
-        budget, line, places = Budget(limit), asyncio.Lock(), asyncio.Semaphore(concurrency)
-        sent: list[tuple[float, float, int]] = []
-        await asyncio.gather(*(one(number, budget, line, places, sent) for number in range(len(requests))))
+        budget, sent = Budget(limit), []
+        await asyncio.gather(*(one(number, budget, sent) for number in range(len(requests))))
         return sent
 
     return virtual_time.run(all_of_them())

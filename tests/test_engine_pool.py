@@ -80,7 +80,7 @@ def test_tasks_and_rows_in_memory_are_bounded_by_the_concurrency():
 
         def tap():
             nonlocal taken
-            for one in rows(1000):
+            for one in rows(400):
                 taken += 1
                 yield one
 
@@ -90,13 +90,13 @@ def test_tasks_and_rows_in_memory_are_bounded_by_the_concurrency():
             most_taken = max(most_taken, taken - len(engine.records))
             return 0.1, completion()
 
-        engine = Engine(script, tap(), limits={"concurrency": 50, "adaptive": False})
+        engine = Engine(script, tap(), limits={"concurrency": 20, "adaptive": False})
         return await engine.run()
 
     engine = virtual_time.run(main())
-    assert len(engine.records) == 1000
-    assert most_tasks <= 2 * 50 + 5
-    assert most_taken <= 2 * 50
+    assert len(engine.records) == 400
+    assert most_tasks <= 2 * 20 + 5
+    assert most_taken <= 2 * 20
 
 
 def test_more_places_than_rows_do_no_harm():

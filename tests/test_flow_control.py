@@ -132,11 +132,11 @@ def test_prompt_tokens_a_minute_are_kept_and_used(name, limit):
 def test_of_several_limits_the_tightest_is_used(limits, binds, per_s):
     """And none of the others is passed."""
     server = Server(*(Window(limit, name) for name, limit in limits.items()), latency_s=0.5)
-    count = int(per_s * 180 / {"requests": 1, "prompt_tokens": 100, "generated_tokens": 10}[binds])
+    count = int(per_s * 140 / {"requests": 1, "prompt_tokens": 100, "generated_tokens": 10}[binds])
     engine = flow(server, count, max_tokens=10, limits={f"{name}_per_minute": limit for name, limit in limits.items()})
     assert nothing_lost(engine, count)
     assert server.refused == []
-    assert server.rate(60, 160, binds) >= 0.95 * per_s
+    assert server.rate(60, 120, binds) >= 0.95 * per_s
 
 
 def test_one_request_a_minute_is_one_request_a_minute():
@@ -221,11 +221,11 @@ def test_after_a_quarter_minute_nine_tenths_of_what_is_allowed_are_used(limit, p
 
 
 def test_one_stray_429_does_not_cost_a_run_its_pace():
-    """At the 6,000 a minute that the user has set and the endpoint allows: less than one second in forty."""
+    """At the 6,000 a minute that the user has set and the endpoint allows: less than one second."""
     server = Server(trouble=lambda sent: (0.005, refusal()) if sent.index == 1000 and sent.number == 1 else None)
-    engine = flow(server, 4000, limits={"requests_per_minute": 6000})
-    assert nothing_lost(engine, 4000)
-    assert engine.ended_at <= 40 / 0.995 + 1
+    engine = flow(server, 2000, limits={"requests_per_minute": 6000})
+    assert nothing_lost(engine, 2000)
+    assert engine.ended_at <= 20 / 0.995 + 1
 
 
 def test_a_limiter_without_any_burst_is_not_taken_for_a_narrow_place():
@@ -310,11 +310,11 @@ def test_rows_that_are_told_to_wait_for_hours_wait_for_the_others_first():
 def test_where_all_rows_are_told_to_wait_for_hours_the_run_ends_early():
     """After `stall_s`, and with one request for each wait: 5,000 rows stay open, none is kept as failed."""
     server = Server(trouble=lambda _: (0.005, refusal({"retry-after": "3600"})))
-    engine = flow(server, 5000, retry={"max_wait_s": 60})
+    engine = flow(server, 5000, retry={"max_wait_s": 60}, timeouts={"stall_s": 300})
     assert isinstance(engine.pool.cause, EndpointUnusable)
     assert engine.records == {}
-    assert sum(server.came.values()) <= 64 + 900 / 60
-    assert engine.ended_at <= 901
+    assert sum(server.came.values()) <= 64 + 300 / 60
+    assert engine.ended_at <= 301
 
 
 def test_no_request_comes_before_its_retry_after():
@@ -388,10 +388,10 @@ def test_a_token_limit_that_shrinks_is_taken_from_the_headers():
     server = Server(
         Window(lambda at: 36_000 if at < 60 else 3600, "generated_tokens"),
         headers=lambda sent: {"x-ratelimit-limit-tokens-generated": "36000" if sent.at < 60 else "3600"},
-        generated=lambda _: 20,
+        generated=lambda _: 40,
     )
-    engine = flow(server, 2500, max_tokens=50, limits={"generated_tokens_per_minute": 36_000})
-    assert nothing_lost(engine, 2500)
+    engine = flow(server, 1250, max_tokens=100, limits={"generated_tokens_per_minute": 36_000})
+    assert nothing_lost(engine, 1250)
     assert server.share_refused() <= 0.01
     assert server.rate(180, 260, "generated_tokens") >= 0.95 * 60
 

@@ -144,6 +144,7 @@ def test_one_row_does_not_change_the_next():
         ({"url": "/v1/chat/completions", "method": "GET", "body": {"messages": [USER]}}, "GET /v1/chat/completions"),
         ({"method": "POST", "body": {"messages": [USER]}}, "the batch line asks for POST None"),
         ({"prompt": "\ud83d"}, "lone surrogate"),
+        ({"messages": [USER], "max_tokens": 9, "n": 2}, "`max_tokens`, `n` beside `messages` would not be sent"),
         ({"prompt": "hi", "params": {"stop": object()}}, "cannot be written as JSON"),
     ],
 )
@@ -212,6 +213,16 @@ def test_the_key_is_of_endpoint_path_and_body():
         renderer(system=""),
     ]
     assert len({key, *(other.render(prompt(prompt="hi")).request_key for other in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("row", "config"),
+    [({"stop": None}, {}), ({"stop": "Rome"}, {"keep_columns": ["stop"]}), ({"stop": "Rome"}, {"template": "{{ prompt }}"})],
+)
+def test_a_column_named_as_a_parameter_may_be_data(row, config):
+    """Where it is null, where it is kept beside the answer, and where a template says what is sent."""
+    body = json.loads(renderer(**config).render(prompt(prompt="hi", **row)).body)
+    assert "stop" not in body
 
 
 def test_kept_columns_are_json_text():

@@ -147,6 +147,18 @@ def test_who_asks_is_told_that_the_run_has_ended(folder, replying):
         ask(folder, PAUSE)
 
 
+def test_the_last_word_of_a_run_is_heard(folder, replying):
+    """It may answer and end before anybody has looked again."""
+    done = Answer(id="a", done=True, said="the run ends")
+
+    def answer_and_end():
+        board.exchange(msgspec.structs.replace(STANDS, answer=done))
+        board.close()
+
+    board = replying(answer_and_end)
+    assert ask(folder, PAUSE) == done
+
+
 def test_who_asks_does_not_wait_for_ever(folder, replying):
     """A run that does not answer is as it was."""
     replying(lambda: None)

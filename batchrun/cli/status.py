@@ -66,7 +66,8 @@ def _conclude(found: Standing) -> None:
         after = f"batchrun report {out} --follow"
     elif found.state == "complete":
         after = f"batchrun report {out}"
-    last_line(0, _STATES[found.state], after)
+    failed = f", and {found.failed:,} of {found.rows:,} rows failed" if found.failed else ""
+    last_line(0, _STATES[found.state] + failed, after)
 
 
 def _lines(found: Standing) -> Iterator[str]:
@@ -87,7 +88,8 @@ def _lines(found: Standing) -> Iterator[str]:
         yield from _of_live(found.live, f"batchrun ctl {shlex.quote(found.folder)} resume")
     if found.last_session and found.state != "running":
         session = found.last_session
-        yield f"Last run  {session.cause} (exit {session.exit_code}); {session.requests:,} requests sent"
+        code = f" (exit {session.exit_code})" if session.exit_code else ""
+        yield f"Last run  {session.cause}{code}; {session.requests:,} requests sent"
 
 
 def _of_live(live: Live, resume: str) -> Iterator[str]:

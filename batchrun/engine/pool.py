@@ -76,7 +76,8 @@ class Pool:
         self._models, self._paused = models, False
         self._group: asyncio.TaskGroup | None = None
         self._grace_s, self._stall_s = config.timeouts.grace_s, config.timeouts.stall_s
-        self._tap: Generator[Request, None, None] = (row for row in ())
+        no_rows: tuple[Request, ...] = ()
+        self._tap: Generator[Request, None, None] = (request for request in no_rows)
         self._workers: list[asyncio.Task[None]] = []
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -143,8 +144,8 @@ class Pool:
         self._hire()
 
     def _hire(self) -> None:
-        # of several models one may have to wait: others go on meanwhile
-        wanted = self._concurrency * min(self._models, 2)
+        # of several models one may have to wait: others go on meanwhile; of none there are rows to be kept as failed
+        wanted = self._concurrency * max(1, min(self._models, 2))
         ended = self._workers and all(worker.done() for worker in self._workers)
         if self._group and self.cause is None and not ended:
             self._workers += [self._group.create_task(self._work()) for _ in range(wanted - len(self._workers))]

@@ -32,6 +32,11 @@ _SAID_IN: dict[Api, str] = {"chat": "messages", "completions": "prompt", "embedd
 _FORM_KEYS = ("messages", "prompt", "body", "turns")
 _FORMS_WANTED = "a row needs {}, or a batch line's `body`; for other columns set request.template"
 _NOT_PARAMS = frozenset({"messages", "turns", "prompt", "input", "model", "stream"})
+_PARAMS = frozenset(
+    "max_tokens max_completion_tokens temperature top_p top_k min_p stop n logprobs tools tool_choice functions "
+    "response_format reasoning_effort frequency_penalty presence_penalty".split()
+)
+"""Who writes one of these beside `messages` means it to be sent."""
 
 
 class Renderer:
@@ -48,6 +53,7 @@ class Renderer:
         self._system = config.request.system
         self._template = None if config.request.template is None else compile_template(config.request.template)
         self._keep_columns = config.keep_columns
+        self._misplaced = frozenset() if self._template else _PARAMS.difference(config.keep_columns)
         documented = config.endpoint.is_fireworks or config.endpoint.simulated
         self._image_limits = FIREWORKS_LIMITS if documented else OTHER_LIMITS
         self._delivery = Delivery(config)
@@ -110,6 +116,9 @@ class Renderer:
 
     def _row(self, prompt: Prompt, form: Form) -> tuple[dict[str, Any], bool, tuple[str, ...]]:
         """The body of a row that is no batch line, whether it is a stream, and the turns that follow."""
+        if misplaced := [key for key in self._misplaced & prompt.row.keys() if prompt.row[key] is not None]:
+            remedy = "move it into `params`, or name it in keep_columns if it is no parameter"
+            raise unfit(prompt, f"{names(sorted(misplaced))} beside `{form}` would not be sent", remedy)
         params, stream = self._asked(prompt)
         model = self._model_of(prompt)
         if self._api != "chat":

@@ -15,12 +15,12 @@ import shlex
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
 from batchrun.errors import ConfigError, FolderBusy, FolderUnusable, StoreError
-from batchrun.store.fs import Fs, read
+from batchrun.store.fs import Fs, read, reading
 
 if TYPE_CHECKING:
     from batchrun.store.folder import RunFolder
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PERIOD_S = 1.0
 _LOOK_S = 0.02
 _TORN_S = 0.2
+_MOST_BYTES = 1 << 20
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,20 +154,28 @@ def ask(folder: RunFolder, control: Control, *, within_s: float = 10.0) -> Answe
     status = f"batchrun status {shlex.quote(str(out))}"
     if look(folder) is None:
         raise ConfigError(f"{out}: no run is sending from it", remedy=status)
-    try:
-        folder.fs.put_if_absent(path, msgspec.json.encode(control))
-    except FileExistsError as error:
-        raise FolderBusy(f"{out}: its run is being asked something else", remedy="type it again") from error
-    give_up_at = time.monotonic() + within_s
-    try:
-        while time.monotonic() < give_up_at:
-            live = look(folder)
-            if live is None:
-                raise ConfigError(f"{out}: the run ended before it answered", remedy=status)
-            if live.answer and live.answer.id == control.id:
-                return live.answer
-            time.sleep(_LOOK_S)
-    finally:
-        folder.fs.unlink(path)
+    with reading(folder.path / ".live.json") as file:  # which can be read to its last word once the run has ended
+        try:
+            folder.fs.put_if_absent(path, msgspec.json.encode(control))
+        except FileExistsError as error:
+            raise FolderBusy(f"{out}: its run is being asked something else", remedy="type it again") from error
+        give_up_at = time.monotonic() + within_s
+        try:
+            while time.monotonic() < give_up_at:
+                goes_on = look(folder) is not None
+                answer = _answer_in(file)
+                if answer and answer.id == control.id:
+                    return answer
+                if not goes_on:
+                    raise ConfigError(f"{out}: the run ended before it answered", remedy=status)
+                time.sleep(_LOOK_S)
+        finally:
+            folder.fs.unlink(path)
     problem = f"{out}: its run has not answered for {within_s:g} s; nothing was changed"
     raise FolderBusy(problem, remedy=f"{status}, and type it again")
+
+
+def _answer_in(file: BinaryIO) -> Answer | None:
+    with suppress(msgspec.DecodeError):  # it is being written
+        return msgspec.json.decode(os.pread(file.fileno(), _MOST_BYTES, 0), type=Live).answer
+    return None
