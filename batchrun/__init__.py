@@ -3,6 +3,7 @@
 >>> import batchrun
 >>> report = batchrun.run("configs/quickstart.yaml")    # doctest: +SKIP
 >>> answers = batchrun.read("runs/quickstart").to_pandas()    # doctest: +SKIP
+>>> frame["answer"] = batchrun.map(frame, model="m", template="Translate: {{ text }}")["content"]    # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Options", "arun", "read", "run"]
+__all__ = ["Options", "amap", "arun", "map", "read", "run", "stream"]
 
 if TYPE_CHECKING:
+    from batchrun.mapping import amap, map, stream  # noqa: A004 (what it is)
     from batchrun.run import Options, arun, run
     from batchrun.store.snapshot import read
 
@@ -23,4 +25,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'batchrun' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module("batchrun.store.snapshot" if name == "read" else "batchrun.run"), name)
+    where = {"read": "store.snapshot", "map": "mapping", "amap": "mapping", "stream": "mapping"}
+    return getattr(importlib.import_module(f"batchrun.{where.get(name, 'run')}"), name)

@@ -217,7 +217,11 @@ def test_the_key_is_of_endpoint_path_and_body():
 
 @pytest.mark.parametrize(
     ("row", "config"),
-    [({"stop": None}, {}), ({"stop": "Rome"}, {"keep_columns": ["stop"]}), ({"stop": "Rome"}, {"template": "{{ prompt }}"})],
+    [
+        ({"stop": None}, {}),
+        ({"stop": "Rome"}, {"keep_columns": ["stop"]}),
+        ({"stop": "Rome"}, {"template": "{{ prompt }}"}),
+    ],
 )
 def test_a_column_named_as_a_parameter_may_be_data(row, config):
     """Where it is null, where it is kept beside the answer, and where a template says what is sent."""

@@ -229,8 +229,9 @@ def test_every_sample_runs(name, tmp_path, run_here):
     assert report.rows.succeeded == report.rows.total > 0
 
 
-def test_the_python_example_is_true(tmp_path, run_here):
+def test_the_python_example_is_true(tmp_path, run_here, monkeypatch):
     """What it calls is there and gives what it says."""
+    monkeypatch.chdir(tmp_path)
     report = run_here(tmp_path, ROOT / "sample_data" / "openai_batch.jsonl")
     (example,) = blocks("python")
     code = re.sub(r"batchrun\.run\(.*?\)", "report", example).replace("runs/quickstart", str(tmp_path / "out"))
@@ -238,3 +239,4 @@ def test_the_python_example_is_true(tmp_path, run_here):
     exec(code, names)
     assert len(names["answers"]) == report.rows.succeeded
     assert names["failures"].num_rows == 0
+    assert names["answers"]["again"].notna().all()

@@ -38,7 +38,7 @@ def read(file: BinaryIO, name: str, index: int, skip: Skip) -> Rows:
     for batch in _batches(file, name):
         wanted = [i for i in range(batch.num_rows) if skip is None or not skip(index + i)]
         picked = batch if len(wanted) == batch.num_rows else batch.take(pa.array(wanted, pa.int64()))
-        for i, row in zip(wanted, _rows(picked), strict=True):
+        for i, row in zip(wanted, rows_of(picked), strict=True):
             where = f"{name}:row {number + i + 1}"
             if isinstance(row, str):
                 yield PromptError(row, where=where, index=index + i, remedy="correct that row")
@@ -60,7 +60,7 @@ def _batches(file: BinaryIO, name: str) -> Iterator[Any]:
         raise PromptError(f"not Parquet, or damaged: {error}", where=name, remedy=_REMEDY) from error
 
 
-def _rows(batch: Any) -> Iterator[Row | str]:
+def rows_of(batch: Any) -> Iterator[Row | str]:
     """Yield each row of a batch, or why it has no values in Python (text that is not UTF-8, a time out of range)."""
     convert = {field.name: _conversion(field.type) for field in batch.schema}
     try:
@@ -68,7 +68,7 @@ def _rows(batch: Any) -> Iterator[Row | str]:
     except (ValueError, KeyError, OverflowError, pa.ArrowException) as error:
         if batch.num_rows > 1:
             for i in range(batch.num_rows):
-                yield from _rows(batch.slice(i, 1))
+                yield from rows_of(batch.slice(i, 1))
         else:
             yield f"not usable: {error}"
         return
@@ -93,10 +93,11 @@ def _as_json(value: Any) -> Any:
         return [_as_json(inner) for inner in value]
     if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return _as_text(value)
+    return as_text(value)
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value that JSON has no form for."""
     if isinstance(value, bytes):
         try:
             return value.decode()

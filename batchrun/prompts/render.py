@@ -33,8 +33,24 @@ _FORM_KEYS = ("messages", "prompt", "body", "turns")
 _FORMS_WANTED = "a row needs {}, or a batch line's `body`; for other columns set request.template"
 _NOT_PARAMS = frozenset({"messages", "turns", "prompt", "input", "model", "stream"})
 _PARAMS = frozenset(
-    "max_tokens max_completion_tokens temperature top_p top_k min_p stop n logprobs tools tool_choice functions "
-    "response_format reasoning_effort frequency_penalty presence_penalty".split()
+    {
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "stop",
+        "n",
+        "logprobs",
+        "tools",
+        "tool_choice",
+        "functions",
+        "response_format",
+        "reasoning_effort",
+        "frequency_penalty",
+        "presence_penalty",
+    }
 )
 """Who writes one of these beside `messages` means it to be sent."""
 
