@@ -159,6 +159,13 @@ def test_the_last_word_of_a_run_is_heard(folder, replying):
     assert ask(folder, PAUSE) == done
 
 
+def test_an_answer_that_is_being_written_is_none_yet(tmp_path):
+    """It is looked for again."""
+    (tmp_path / "live").write_bytes(b'{"pid":')
+    with (tmp_path / "live").open("rb") as file:
+        assert live._answer_in(file) is None
+
+
 def test_who_asks_does_not_wait_for_ever(folder, replying):
     """A run that does not answer is as it was."""
     replying(lambda: None)

@@ -52,7 +52,12 @@ def to_text(found: Forecast) -> str:
         ):
             for text in texts:
                 lines += textwrap.wrap(
-                    text, _WIDTH, initial_indent=f"{name:{_INDENT}}", subsequent_indent=" " * _INDENT
+                    text,
+                    _WIDTH,
+                    initial_indent=f"{name:{_INDENT}}",
+                    subsequent_indent=" " * _INDENT,
+                    break_on_hyphens=False,
+                    break_long_words=False,
                 )
                 name = ""  # noqa: PLW2901 (it stands once)
     return "\n".join([*lines, *_first(found)])
