@@ -60,10 +60,10 @@ class RealDisk:
         _do(["mount", "-o", self.options, str(self.image), str(self.root)])
         self.mounted = True
 
-    def unmount(self) -> None:
+    def unmount(self, *how: str) -> None:
         """Unmount it, if it is mounted: of that we keep the books, as xfs answers nothing without power."""
         if self.mounted:
-            _do(["umount", str(self.root)])
+            _do(["umount", *how, str(self.root)])
         self.mounted = False
 
     def settle(self) -> None:
@@ -107,7 +107,7 @@ def disk(request, tmp_path) -> Iterator[RealDisk]:
     try:
         yield there
     finally:
-        there.unmount()
+        there.unmount("--lazy")  # what the last start has left open goes with this process
 
 
 class Cut:
