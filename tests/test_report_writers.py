@@ -398,6 +398,14 @@ def hostile_report(text: str) -> Report:
 
 
 @pytest.mark.parametrize("write", [to_text, to_markdown])
+def test_a_run_that_a_limit_of_its_own_ended_does_not_go_on_by_itself(write):
+    """A budget, a deadline or a pilot would end it again."""
+    ended = [Session(started_at=START, exit_code=4, cause="the budget of $1 is reached")]
+    page = write(report_of([success(0)], rows=2, sessions=ended))
+    assert "1 row still to do: raise or lift the limit that ended it, and run it again." in page
+
+
+@pytest.mark.parametrize("write", [to_text, to_markdown])
 @pytest.mark.parametrize(
     "text", [HOSTILE, *map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), "\u061c", "\ufeff", "\ud800"]
 )

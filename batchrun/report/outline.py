@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from batchrun.report.summary import Distribution, FailureGroup, GroupCost, Report
 
 SETTLED = (0, 3)
+_LIMIT_OF_ONES_OWN = 4
 MOST_LISTED = 5
 MOST_GROUPS = 10
 
@@ -124,7 +125,11 @@ def notes(report: Report) -> list[str]:
     tokens, answers, client = report.tokens, report.answers, report.client
     said = []
     if report.rows.missing:
-        said.append(f"{rows(report.rows.missing)} still to do: the same command again goes on.")
+        limited = [session.exit_code for session in report.run.sessions][-1:] == [_LIMIT_OF_ONES_OWN]
+        after = (
+            "raise or lift the limit that ended it, and run it again" if limited else "the same command again goes on"
+        )
+        said.append(f"{rows(report.rows.missing)} still to do: {after}.")
     if report.run.replaced_rows:
         spent = f", which cost {dollars(report.run.replaced_cost_usd)}" if report.run.replaced_cost_usd else ""
         said.append(f"Not counted: {rows(report.run.replaced_rows)} of an earlier input{spent}, kept in _replaced/.")
