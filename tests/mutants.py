@@ -148,7 +148,7 @@ MUTANTS = (
         "rows are said to be kept before they are flushed",
         "D1, M1: a row is lost that the run counts as done",
         "                self._write_group()\n                self._tell(asked)",
-        "                self._tell(asked)\n                time.sleep(0.002)\n                self._write_group()",
+        "                self._tell(asked)\n                time.sleep(0.02)\n                self._write_group()",
         "T1",
         "fresh",
     ),
