@@ -17,7 +17,7 @@ def crash(folder, name):
     """T1: every kind of fault in one kind of start."""
     scene = next(scene for scene in t1.SCENES if scene.__name__ == name)(folder)
     trials = list(t1.trials_of(scene))
-    yield from ((t1.strike, trial) for step in (7, 3) for trial in trials[step::11])
+    yield from ((t1.strike, trial) for step in (7, 3, 0, 5) for trial in trials[step::11])
 
 
 def model(folder, name):

@@ -148,7 +148,12 @@ MUTANTS = (
         "rows are said to be kept before they are flushed",
         "D1, M1: a row is lost that the run counts as done",
         "                self._write_group()\n                self._tell(asked)",
-        "                self._tell(asked)\n                time.sleep(0.02)\n                self._write_group()",
+        "                told, self._lines = self._lines, deque()\n"
+        "                self._tell(asked)\n"
+        "                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()\n"
+        "                later, self._lines = self._lines, told\n"
+        "                self._write_group()\n"
+        "                self._lines.extend(later)",
         "T1",
         "fresh",
     ),

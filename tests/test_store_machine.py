@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,7 +172,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _note_what_is_on_disk(self):
         """A crash takes away at most what comes behind it."""
-        self.floors = {path.name: path.stat().st_size for path in (self.path / "_journal").glob("*.jl")}
+        self.floors = {}
+        for path in (self.path / "_journal").glob("*.jl"):
+            with suppress(FileNotFoundError):  # a segment that was absorbed just now
+                self.floors[path.name] = path.stat().st_size
 
     def _settled(self, question, kept):
         self.kept[question] = kept
