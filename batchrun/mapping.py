@@ -7,12 +7,10 @@ other: what is answered is kept at once, and the same call with the same output 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, overload
-from uuid import uuid4
 
 import msgspec
 import pandas as pd
@@ -21,10 +19,12 @@ import pyarrow as pa
 from batchrun._yaml import read_keys
 from batchrun.answers import SCHEMA, answers, records
 from batchrun.config import Config, check_config
-from batchrun.engine.watch import Watch
+from batchrun.engine.controls import GO_ON_BELOW, MOST_WAITING
 from batchrun.errors import ConfigError, RowsFailed
+from batchrun.piloting import PilotWatch
 from batchrun.prompts.given import lines_of
 from batchrun.run import Options, walk
+from batchrun.store.identity import temporary_folder
 from batchrun.store.inputs import drop_input, input_of, keep_input
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class How(TypedDict, total=False):
 
 Table = TypeVar("Table", bound=ArrowTable)
 
-MOST_WAITING, GO_ON_BELOW = 512, 128
 _WHO = "stream"
 _COUNTS = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 
@@ -184,7 +183,7 @@ async def stream(
         yield record
 
 
-class _Told(Watch):
+class _Told(PilotWatch):
     """Remembers where a run is kept."""
 
     folder: str | None = None
@@ -236,7 +235,7 @@ def _configuration(
     if output is not None:
         values["output"] = str(output)
     elif "output" not in values:
-        values["output"] = str(Path(tempfile.gettempdir(), f"batchrun-{uuid4().hex[:12]}"))
+        values["output"] = temporary_folder()
     given = {key: value for key, value in (("model", model), ("template", template)) if value is not None}
     request = values.get("request") or {}
     if isinstance(request, Mapping):

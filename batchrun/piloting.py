@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from batchrun.engine.tokens import prompt_chars
+from batchrun.engine.watch import Watch
 from batchrun.errors import BatchrunError, ConfigError, PilotDone
 from batchrun.pilot.drift import Drift
 from batchrun.pilot.estimate import LEAST_ROWS
@@ -27,11 +28,21 @@ if TYPE_CHECKING:
     from batchrun.config import LimitsConfig
     from batchrun.engine.money import Money
     from batchrun.engine.pool import Pool
-    from batchrun.engine.watch import Watch
     from batchrun.pilot.sample import Ints
     from batchrun.prompts.check import Checked
     from batchrun.store.keeper import Store
     from batchrun.types import Request
+
+
+class PilotWatch(Watch):
+    """Hears of a pilot as well, says nothing, and agrees to nothing."""
+
+    def piloted(self, outlook: Outlook, drift: Drift | None) -> None:
+        """The pilot's rows are settled; `drift` wants to be told of every row that follows."""
+
+    async def agrees(self) -> bool:
+        """Ask whether to go on after what the pilot has shown; where nobody can be asked, nobody agrees."""
+        return False
 
 
 class Pilot:
@@ -66,7 +77,7 @@ class Pilot:
         self._sample = Sample(self._lengths, rows=there, wanted=wanted, seed=int(checked.fingerprint, 16))
         self.rows = frozenset(self._sample.rows.tolist())
 
-    async def decide(self, pool: Pool, store: Store, money: Money, limits: LimitsConfig, watch: Watch) -> None:
+    async def decide(self, pool: Pool, store: Store, money: Money, limits: LimitsConfig, watch: PilotWatch) -> None:
         """Say what the pilot says of the rest; stop the pool unless that fits the budget, or is agreed to."""
         if pool.cause:
             return

@@ -29,9 +29,8 @@ from batchrun.engine.records import invalid_record
 from batchrun.engine.signals import stopped_by_signals
 from batchrun.engine.turns import following
 from batchrun.engine.validity import Validity
-from batchrun.engine.watch import Plan, Watch
 from batchrun.errors import BatchrunError, ConfigError, PromptError, StoreError
-from batchrun.piloting import Pilot
+from batchrun.piloting import Pilot, PilotWatch
 from batchrun.planning import plan_of, refuse_unlimited, refuse_unpriced
 from batchrun.pricing import PriceBook
 from batchrun.prompts import Prompts, open_prompts
@@ -47,6 +46,7 @@ from batchrun.store.keeper import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from batchrun.engine.watch import Plan
     from batchrun.store.manifest import Session
     from batchrun.types import Request
 
@@ -80,7 +80,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     open_rows: int
 
 
-async def walk(config: Config, options: Options, watch: Watch) -> Ending:
+async def walk(config: Config, options: Options, watch: PilotWatch) -> Ending:
     """Run a configuration, or go on with it.
 
     Raises:
@@ -160,7 +160,7 @@ def requests(
     store: Store,
     wanted: Callable[[int], bool],
     *,
-    watch: Watch,
+    watch: PilotWatch,
     limit: int | None,
 ) -> Generator[Request, None, None]:
     """The wanted requests still to be sent, in the order of the input; a row that cannot be sent is kept as failed."""
@@ -190,7 +190,7 @@ async def send(
     key: str | None,
     plan: Plan,
     validity: Validity | None,
-    watch: Watch,
+    watch: PilotWatch,
 ) -> tuple[BatchrunError | None, Session]:
     """Send the pilot, if there is one, and the rest, until something ends the run; commit, seal, say how it ended."""
     began_at = time.monotonic()
@@ -239,7 +239,7 @@ async def arun(config: Config | Mapping[str, object] | str, *, options: Options 
         ConfigError, PromptError, StoreError: it cannot be run as given; nothing was sent.
         EndpointError, StoreError: the run ended early; all that was answered is kept.
     """
-    ending = await walk(read_config(config), options or Options(), Watch())
+    ending = await walk(read_config(config), options or Options(), PilotWatch())
     if ending.cause:
         raise ending.cause
     return ending.report

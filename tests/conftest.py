@@ -18,17 +18,29 @@ def pytest_addoption(parser):
     parser.addoption("--write-counts", action="store_true", help="keep the counts that the rigs reach")
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Plain tests take every core; a rig has the machine for itself, and counts in one process."""
+    return None if _plain(config) else 0
+
+
+def _plain(config) -> bool:
+    return "not rig" in config.option.markexpr
+
+
 def pytest_configure(config):
     """Plain tests write to memory where there is some: a disk takes its time to flush, of which they ask thousands.
 
     The rigs write to the disk.
     """
-    plain = "not rig" in config.option.markexpr and not config.option.basetemp
-    if plain and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+    if _plain(config) and not config.option.basetemp and _has_room(MEMORY):
         folder = tempfile.TemporaryDirectory(dir=MEMORY, prefix="batchrun-tests-")
         config.add_cleanup(folder.cleanup)
         Path(folder.name).chmod(0o711)  # as that of the system, for a test that is somebody else for a moment
         os.environ["TMPDIR"] = tempfile.tempdir = folder.name
+
+
+def _has_room(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM_BYTES
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from commands import BATCHRUN, END_S, begun, called, kept, prompts, typed, wait_
 from servers import ROOT, simulated
 
 from batchrun.cli.filtering import in_folder
-from batchrun.cli.outflow import MOST_WAITING
+from batchrun.engine.controls import MOST_WAITING
 from batchrun.store.folder import RunFolder
 from batchrun.store.live import look
 from batchrun.store.snapshot import read

@@ -235,7 +235,7 @@ def test_python_is_told_by_an_error(tmp_path, server):
     assert len(kept(tmp_path / "out")) == 18
 
 
-class Agreeing(Watch):
+class Agreeing(PilotWatch):
     """Agrees, and remembers to what."""
 
     def piloted(self, outlook, _):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchrun.cli.lines import last_line
-from batchrun.cli.output import write_out
+from batchrun.cli.output import terminal_width, text_or_page, write_out
 
 if TYPE_CHECKING:
     from batchrun.report.compare.shape import Comparison
@@ -33,15 +33,7 @@ GATE_FAILED = 3
     help="Exit with 3 if this is so; may be repeated. A change from A to B has a sign (METRIC > +10%), a number of B "
     "has none (METRIC > 10).",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "markdown", "json", "html"]),
-    default="text",
-    show_default=True,
-    envvar="BATCHRUN_COMPARE_FORMAT",
-    help="For the terminal, a pull request, a program, or a page to look at and to mail.",
-)
+@text_or_page("compare")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is stdout.")
 def compare(*, out_a: str, out_b: str, column: str | None, fail_if: tuple[str, ...], form: str, output: str) -> int:
     """Compare the run folder OUT_B with OUT_A: cost, tokens, latency, failures, answers.
@@ -93,7 +85,6 @@ def _laid_out(found: Comparison, form: str) -> str:
         from batchrun.report.compare.markdown import to_markdown
 
         return to_markdown(found)
-    from batchrun.cli.report import terminal_width
     from batchrun.report.compare.text import to_text
 
     return to_text(found, width=terminal_width())

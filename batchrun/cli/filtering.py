@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import click
 
@@ -53,7 +50,12 @@ def is_filter(options: dict[str, Any]) -> bool:
         return False
     if sys.stdout is None:
         raise ConfigError("-o -: stdout is closed", remedy="name a run folder with -o")
-    options["output"] = str(Path(tempfile.gettempdir(), f"batchrun-{uuid4().hex[:12]}"))
+    from batchrun.cli.lean import be_lean
+
+    be_lean()
+    from batchrun.store.identity import temporary_folder
+
+    options["output"] = temporary_folder()
     sys.argv[1:] = in_folder(sys.argv[1:], options["output"])  # what is said to go on with
     return True
 
@@ -76,9 +78,6 @@ def flowing_out(config: Config, options: dict[str, Any]) -> Iterator[Outflow | N
 
     A reader that has left is no error: what it did not take is in the folder.
     """
-    from batchrun.cli.lean import be_lean
-
-    be_lean()
     say(f"every answer is kept in {config.output}")
     form: Form = options["form"] or "jsonl"
     if options["sort"]:

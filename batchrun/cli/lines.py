@@ -6,13 +6,11 @@ import os
 import shlex
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from batchrun.errors import BatchrunError
 
 _log = {"form": "text"}
@@ -24,19 +22,6 @@ _MEANS = {
     7: "nothing was sent",
     8: "the endpoint cannot be used; what was answered is kept",
 }
-
-
-def text_or_json(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option `--format text|json` of the command of that name, and its environment variable."""
-    return click.option(
-        "--format",
-        "form",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        envvar=f"BATCHRUN_{name.upper()}_FORMAT",
-        help="For people, or for programs.",
-    )
 
 
 def log_as(form: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from batchrun.engine.controls import GO_ON_BELOW, MOST_WAITING
 from batchrun.errors import BatchrunError, Stopped, StoreError
 from batchrun.export.forms import columns_for, writer_for
 from batchrun.export.target import opened
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from batchrun.export.forms import Form
     from batchrun.types import Api, Record
 
-MOST_WAITING, GO_ON_BELOW = 512, 128
 _BATCH = 64
 _WHO = "stdout"
 

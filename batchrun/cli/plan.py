@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrun.cli.configured import configuration_of, configured
-from batchrun.cli.lines import last_line, put, shown, text_or_json
+from batchrun.cli.lines import last_line, put, shown
+from batchrun.cli.output import text_or_json
 
 if TYPE_CHECKING:
     from batchrun.config import Config

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrun.cli.lines import put, say, shown, text_or_json
+from batchrun.cli.lines import put, say, shown
+from batchrun.cli.output import text_or_json
 from batchrun.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import msgspec
 
 from batchrun.cli.lines import logs_json, say
 from batchrun.cli.question import asked
-from batchrun.engine.watch import Plan, Status, Watch
 from batchrun.errors import Interrupted
+from batchrun.piloting import PilotWatch, of_the_pilot, of_the_rest
 from batchrun.report.format import dollars, visible
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
+    from batchrun.engine.watch import Plan, Status
     from batchrun.pilot.drift import Drift
     from batchrun.pilot.outlook import Outlook
     from batchrun.types import Record
@@ -35,7 +36,7 @@ BUDGET_MARKS = (0.5, 0.8, 0.95)
 _BAR_COLUMNS = len(" ####|100 %")
 
 
-class Progress(Watch):
+class Progress(PilotWatch):
     """Says what is about to be done, shows how it goes, and says when it is being stopped."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -104,8 +105,6 @@ class Progress(Watch):
 
     def piloted(self, outlook: Outlook, drift: Drift | None) -> None:
         """Say what the pilot says."""
-        from batchrun.piloting import of_the_pilot, of_the_rest
-
         self._total, self._drift = self._rest, drift
         if not self._quiet:
             say(f"pilot: {of_the_pilot(outlook)}; {of_the_rest(outlook)}")

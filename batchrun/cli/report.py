@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.output import write_out
+from batchrun.cli.output import terminal_width, text_or_page, write_out
 from batchrun.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,15 +19,7 @@ MOST_SAMPLES = 50
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_REPORT"})
 @click.argument("out", metavar="OUT")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "markdown", "html"]),
-    default="text",
-    show_default=True,
-    envvar="BATCHRUN_REPORT_FORMAT",
-    help="For the terminal, a program, a pull request, or a page to look at and to mail.",
-)
+@text_or_page("report")
 @click.option(
     "--samples",
     type=click.IntRange(1, MOST_SAMPLES),
@@ -105,10 +97,3 @@ def _written(found: Report, form: str, folder: RunFolder, samples: int | None) -
     from batchrun.report.text import to_text
 
     return to_text(found, width=terminal_width())
-
-
-def terminal_width() -> int:
-    """Columns of the terminal, between 60 and 120; 80 where there is none."""
-    import shutil
-
-    return min(120, max(60, shutil.get_terminal_size((80, 24)).columns))

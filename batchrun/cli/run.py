@@ -12,6 +12,7 @@ from batchrun.cli.attending import attended, attended_by
 from batchrun.cli.configured import configuration_of, configured
 from batchrun.cli.filtering import filtered_by, flowing_out, is_filter
 from batchrun.cli.lines import last_line, put, same_command, say
+from batchrun.cli.output import terminal_width
 from batchrun.errors import BudgetReached, ConfigError, EndpointError, Interrupted, PilotDone, Stopped
 
 if TYPE_CHECKING:
@@ -97,7 +98,6 @@ def _conclude(ending: Ending, threshold: tuple[float, bool], quiet: int, *, repo
     """Print the report, say how it ended and what to type next; returns the exit code of the contract."""
     folder = ending.folder
     if not quiet and reports:
-        from batchrun.cli.report import terminal_width
         from batchrun.report.text import to_text
 
         put(to_text(ending.report, width=terminal_width()))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchrun.cli.lines import last_line, put, shown, text_or_json
+from batchrun.cli.lines import last_line, put, shown
+from batchrun.cli.output import text_or_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,6 +28,9 @@ CHANGEABLE = (
 )
 """The keys of `limits` that may be other ones while a run is going on."""
 
+MOST_WAITING, GO_ON_BELOW = 512, 128
+"""Records that may wait for a slow reader before he pauses the run, and how few they are when it goes on."""
+
 
 class Controls:
     """The controls of one run. Who pauses it is named, so that one who resumes it does not do so for another."""

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchrun.engine.controls import Controls
-    from batchrun.pilot.drift import Drift
-    from batchrun.pilot.outlook import Outlook
     from batchrun.types import Record
 
 
@@ -74,13 +72,6 @@ class Watch:
 
     def spent(self, nano_usd: int, budget_nano_usd: int | None) -> None:
         """What earlier starts and this one have spent at most, of a budget; called after each row."""
-
-    def piloted(self, outlook: Outlook, drift: Drift | None) -> None:
-        """The pilot's rows are settled; `drift` wants to be told of every row that follows."""
-
-    async def agrees(self) -> bool:
-        """Ask whether to go on after what the pilot has shown; where nobody can be asked, nobody agrees."""
-        return False
 
     def stopping(self, cause: BaseException, in_flight: int) -> None:
         """Nothing new is sent any more; what is in flight is waited for."""

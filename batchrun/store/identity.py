@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from datetime import UTC, datetime
 from itertools import count
@@ -100,6 +101,11 @@ def folder_of(path: str, run: RunFile) -> RunFolder:
 def fresh_folder(path: str) -> RunFolder:
     """The first of `path`, `path-2`, `path-3` … that is not there."""
     return RunFolder(next(one for one in _beside(path) if not os.path.lexists(one)))
+
+
+def temporary_folder() -> str:
+    """The path of a folder that is not there yet, for a run whose user has named none."""
+    return os.path.join(tempfile.gettempdir(), f"batchrun-{uuid.uuid4().hex[:12]}")  # noqa: PTH118 (what is passed on is text)
 
 
 def _beside(path: str) -> Iterator[str]:
