@@ -27,3 +27,8 @@ def __getattr__(name: str) -> Any:
 
     where = {"read": "store.snapshot", "map": "mapping", "amap": "mapping", "stream": "mapping"}
     return getattr(importlib.import_module(f"batchrun.{where.get(name, 'run')}"), name)
+
+
+def __dir__() -> list[str]:
+    """What a prompt offers after a dot, also before it was imported."""
+    return sorted({*globals(), *__all__})

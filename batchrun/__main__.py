@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from batchrun.cli import batchrun
-from batchrun.cli.lines import last_line, refuse, report_bug, same_command, say
+from batchrun.cli.lines import fill_closed_streams, last_line, refuse, report_bug, same_command, say
 from batchrun.errors import BatchrunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+_PLAIN_WORDS = {"a valid integer range": "a whole number", "a valid float range": "a number"}
+"""What click calls a thing, and what everybody else does."""
 
 
 def main() -> None:
@@ -27,6 +30,7 @@ def main() -> None:
         "OPENBLAS_NUM_THREADS", "1"
     )  # numpy starts a thread a core that spins, and we multiply nothing
     atexit.register(gc.freeze)  # what is left at the end goes with the process: to search it for garbage takes 0.1 s
+    fill_closed_streams()
     try:
         with _left_at_signals():
             code = batchrun.main(prog_name="batchrun", standalone_mode=False) or 0
@@ -73,7 +77,10 @@ def _refuse_usage(error: click.ClickException) -> int:
         say(error.format_message())
         last_line(2, "no command is named", "batchrun run --help")
         return 2
-    say(f"error: {error.format_message()}")
+    said = error.format_message()
+    for theirs, ours in _PLAIN_WORDS.items():
+        said = said.replace(theirs, ours)
+    say(f"error: {said}")
     last_line(2, "nothing was sent", help_command)
     return 2
 

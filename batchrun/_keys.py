@@ -24,8 +24,8 @@ def refuse_unknown(
         origin: where, for the message.
         also: more names to suggest, by their full key.
     """
-    everywhere = dict(_known_keys(root)) | dict(also or {})
     for path, section, key in _unknown(root, values, ""):
+        everywhere = dict(_known_keys(root)) | dict(also or {})
         near = _nearest(key, section, path, everywhere)
         remedy = f"did you mean `{near}`?" if near else "known here: " + ", ".join(section.__struct_fields__)
         raise ConfigError(f"{origin}: unknown key `{path}{key}`", remedy=remedy)

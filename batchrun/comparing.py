@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,8 +56,8 @@ def compare_folders(a: str, b: str, *, column: str | None = None, gates: Sequenc
         raise ConfigError(f"{a} and {b} are the same folder", remedy="name the folders of two runs")
     one, other = Snapshot(a), Snapshot(b)
     if column is not None:
-        _refuse_unkept(a, column, one)
-        _refuse_unkept(b, column, other)
+        one.refuse_unkept(column)
+        other.refuse_unkept(column)
     names = Names()
     side_a, side_b = _side(one, names, column), _side(other, names, column)
     for name, side in ((a, side_a), (b, side_b)):
@@ -199,19 +198,7 @@ def _told(snapshot: Snapshot, kind: Kind, rows: Ints, columns: list[str]) -> dic
     return found
 
 
-def _refuse_unkept(folder: str, column: str, snapshot: Snapshot) -> None:
-    kept: list[str] = snapshot.run.config.get("keep_columns") or []
-    if column in kept:
-        return
-    if not kept:
-        what, remedy = "no column was", f"run it in a new folder with keep_columns: [{column}]"
-    else:
-        near = difflib.get_close_matches(column, kept, n=1)
-        what, remedy = f"only {', '.join(kept)}", f"did you mean {near[0]}?" if near else "name one that was kept"
-    raise ConfigError(f"{folder}: the column {column} was not kept, {what}", remedy=remedy)
-
-
 def _first_id(snapshot: Snapshot) -> str:
     kinds: tuple[Kind, Kind] = ("results", "failures")
-    ids = (batch.column("custom_id")[0].as_py() for kind in kinds for batch in snapshot.batches(kind, ["custom_id"]))
+    ids = (one for kind in kinds for batch in snapshot.batches(kind, ["custom_id"]) for one in batch.column(0))
     return str(next(ids, ""))[:TEXT_CHARS]

@@ -202,10 +202,10 @@ def merge_params(params: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def read_config(config: Config | Mapping[str, Any] | str) -> Config:
+def read_config(config: Config | Mapping[str, Any] | str | Path) -> Config:
     """A configuration however it is given: as a `Config`, as keys and values, or as the path of a file."""
-    if isinstance(config, str):
-        return load_config(config)
+    if isinstance(config, str | Path):
+        return load_config(str(config))
     if not isinstance(config, Config):
         return check_config(config)
     values = msgspec.to_builtins(config)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchrun.types import ErrorType, Hints, Usage
 
 
 class BatchrunError(Exception):
-    """The root of all of them; `exit_code` is the command's exit code when the error ends it."""
+    """The root of all of them: `message` says what happened, `remedy` what to do next, and stands in a traceback too.
+
+    `exit_code` is the command's exit code when the error ends it.
+    """
 
     exit_code: int = 1
 
@@ -17,6 +20,18 @@ class BatchrunError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        if remedy:
+            self.add_note(remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args, vars(self))
+
+
+def _as_it_was(kind: type[BatchrunError], args: tuple[Any, ...], values: dict[str, Any]) -> BatchrunError:
+    """An error that comes out of another process (`pickle`), without the arguments that it was made of."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(values)
+    return error
 
 
 class ConfigError(BatchrunError):

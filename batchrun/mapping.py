@@ -18,17 +18,17 @@ import pyarrow as pa
 
 from batchrun._yaml import read_keys
 from batchrun.answers import SCHEMA, answers, records
+from batchrun.bar import Bar
 from batchrun.config import Config, check_config
 from batchrun.engine.controls import GO_ON_BELOW, MOST_WAITING
 from batchrun.errors import ConfigError, RowsFailed
-from batchrun.piloting import PilotWatch
 from batchrun.prompts.given import lines_of
 from batchrun.run import Options, walk
 from batchrun.store.identity import temporary_folder
 from batchrun.store.inputs import drop_input, input_of, keep_input
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Coroutine, Iterable
     from typing import Unpack
 
     from batchrun.engine.controls import Controls
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from batchrun.types import Record
 
     Rows = pd.DataFrame | pd.Series[Any] | Iterable[str | Mapping[str, Any] | None]
-    Keys = Mapping[str, object] | str
+    Keys = Mapping[str, object] | str | Path
 
 
 class ArrowTable(Protocol):
@@ -68,7 +68,7 @@ def map(rows: Table, config: Keys | None = ..., **how: Unpack[How]) -> Table: ..
 @overload
 def map(rows: Rows, config: Keys | None = ..., **how: Unpack[How]) -> pd.DataFrame: ...  # noqa: A001
 def map(  # noqa: A001
-    rows: Any,
+    rows: Rows | ArrowTable,
     config: Keys | None = None,
     *,
     output: str | Path | None = None,
@@ -76,20 +76,21 @@ def map(  # noqa: A001
     template: str | None = None,
     strict: bool = False,
     options: Options | None = None,
-) -> Any:
+) -> pd.DataFrame | ArrowTable:
     """The same as `amap`, from where no event loop is running.
 
     >>> frame["answer"] = batchrun.map(frame, model="m", template="Translate: {{ text }}")["content"]  # doctest: +SKIP
 
     Raises:
-        ConfigError: one is running, as in a notebook: `await batchrun.amap(...)` there.
+        ConfigError: one is running, as in a notebook: `await batchrun.amap(...)` there. And what `amap` raises.
     """
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         raise ConfigError("batchrun.map cannot wait inside a running loop", remedy="await batchrun.amap(...)")
-    return asyncio.run(
-        amap(rows, config, output=output, model=model, template=template, strict=strict, options=options)
+    asked: Coroutine[Any, Any, pd.DataFrame | ArrowTable] = amap(
+        rows, config, output=output, model=model, template=template, strict=strict, options=options
     )
+    return asyncio.run(asked)
 
 
 @overload
@@ -97,7 +98,7 @@ async def amap(rows: Table, config: Keys | None = ..., **how: Unpack[How]) -> Ta
 @overload
 async def amap(rows: Rows, config: Keys | None = ..., **how: Unpack[How]) -> pd.DataFrame: ...
 async def amap(
-    rows: Any,
+    rows: Rows | ArrowTable,
     config: Keys | None = None,
     *,
     output: str | Path | None = None,
@@ -105,7 +106,7 @@ async def amap(
     template: str | None = None,
     strict: bool = False,
     options: Options | None = None,
-) -> Any:
+) -> pd.DataFrame | ArrowTable:
     """Ask for every row and return the answers, a row for each in the same order; the same call again goes on.
 
     Args:
@@ -129,8 +130,8 @@ async def amap(
 
     Raises:
         ConfigError, PromptError, StoreError: it cannot be run as given; nothing was sent.
-        EndpointError, BudgetReached, Interrupted, StoreError: the run ended early. All that was answered is kept, also
-            if the call is cancelled; a note of the exception says where.
+        EndpointError, BudgetReached, Stopped, PilotDone, Interrupted, StoreError: the run ended early. All that was
+            answered is kept, also if the call is cancelled; a note of the exception says where.
         RowsFailed: `strict`, and rows failed.
     """
     checked = _configuration(config, output=output, model=model, template=template)
@@ -138,7 +139,7 @@ async def amap(
     if ready is None:
         return _like(rows, SCHEMA.empty_table(), None)
     options = msgspec.structs.replace(options or Options(), skip_invalid=not strict)
-    ending = await _walked(ready, options, _Told())
+    ending = await _walked(ready, options, _Told(shown=options.progress))
     table = answers(ending.folder)
     if strict and (failed := ending.report.rows.failed):
         raise RowsFailed(
@@ -163,7 +164,10 @@ async def stream(
     run down: while more than 512 records wait for it nothing new is sent. Leaving the loop ends the run, and what was
     answered is kept; to have that done at once, and not when Python finds the time, use `contextlib.aclosing`.
 
-    Args: as for `amap`. Raises: as for `amap`, between two records.
+    Arguments are those of `amap`.
+
+    Raises:
+        BatchrunError: between two records, as `amap` raises it, but for RowsFailed.
     """
     ready = _ready(_configuration(config, output=output, model=model, template=template), rows)
     if ready is None:
@@ -183,12 +187,13 @@ async def stream(
         yield record
 
 
-class _Told(PilotWatch):
-    """Remembers where a run is kept."""
+class _Told(Bar):
+    """Shows a bar, and remembers where a run is kept."""
 
     folder: str | None = None
 
     def plan(self, plan: Plan) -> None:
+        super().plan(plan)
         self.folder = plan.folder
 
 
@@ -196,6 +201,7 @@ class _Flow(_Told):
     """Records on their way from a run to a loop that may be slow."""
 
     def __init__(self) -> None:
+        super().__init__(shown=False)  # what the loop prints would be drawn over
         self.seen = bytearray()
         self._waiting: asyncio.Queue[Record | None] = asyncio.Queue()
         self._controls: Controls | None = None
@@ -231,7 +237,8 @@ def _configuration(
     config: Keys | None, *, output: str | Path | None, model: str | None, template: str | None
 ) -> Config:
     """The configuration without an input; raises ConfigError."""
-    values = read_keys(config) if isinstance(config, str) else dict(config or {})
+    named = str(config) if isinstance(config, str | Path) else ""
+    values = read_keys(named) if isinstance(config, str | Path) else dict(config or {})
     if output is not None:
         values["output"] = str(output)
     elif "output" not in values:
@@ -240,7 +247,7 @@ def _configuration(
     request = values.get("request") or {}
     if isinstance(request, Mapping):
         values["request"] = {**request, **given}
-    return check_config({**values, "input": "-"}, origin=config if isinstance(config, str) else "configuration")
+    return check_config({**values, "input": "-"}, origin=named or "configuration")
 
 
 def _ready(config: Config, rows: Any) -> Config | None:
@@ -265,12 +272,13 @@ async def _walked(config: Config, options: Options, told: _Told) -> Ending:
     return ending
 
 
-def _like(rows: Any, table: pa.Table, folder: str | None) -> Any:
+def _like(rows: Rows | ArrowTable, table: pa.Table, folder: str | None) -> pd.DataFrame | ArrowTable:
     """The answers in the form of the rows."""
     named = {"run_folder": folder} if folder else {}
     if isinstance(rows, pa.Table):
-        return table.replace_schema_metadata(named)
-    frame = table.to_pandas(types_mapper=_COUNTS.get)
+        same: ArrowTable = table.replace_schema_metadata(named)
+        return same
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_COUNTS.get)
     frame.attrs.update(named)
     if isinstance(rows, pd.DataFrame | pd.Series):
         frame.index = rows.index

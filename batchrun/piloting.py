@@ -19,8 +19,6 @@ from batchrun.pilot.drift import Drift
 from batchrun.pilot.estimate import LEAST_ROWS
 from batchrun.pilot.outlook import Interval, Outlook
 from batchrun.pilot.sample import Lengths, Sample
-from batchrun.pilot.settled import COLUMNS, Settled
-from batchrun.report.charges import unsettled_attempts
 from batchrun.report.format import dollars, duration, rows
 from batchrun.store.snapshot import Snapshot
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from batchrun.engine.money import Money
     from batchrun.engine.pool import Pool
     from batchrun.pilot.sample import Ints
+    from batchrun.pilot.settled import Settled
     from batchrun.prompts.check import Checked
     from batchrun.store.keeper import Store
     from batchrun.types import Request
@@ -98,6 +97,9 @@ class Pilot:
     def _look(
         self, store: Store, rest: Ints, money: Money, limits: LimitsConfig, places: int
     ) -> tuple[Outlook, Drift | None]:
+        from batchrun.pilot.settled import COLUMNS, Settled
+        from batchrun.report.charges import unsettled_attempts
+
         snapshot, settled = Snapshot(store.recovered.folder.path), Settled(self._sample.rows)
         for batch in snapshot.batches("results", COLUMNS):
             settled.add(batch, unsettled_attempts(batch), failed=False)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchrun.engine.money import worst_nano_usd
 from batchrun.engine.tokens import most_generated, narrow_limits
@@ -66,6 +65,7 @@ def plan_of(
     folder, exposed, budget_usd = store.recovered.folder, store.recovered.exposed, config.limits.max_cost_usd
     return Plan(
         folder=str(folder),
+        run_id=fitted.run.run_id,
         rows=fitted.run.rows,
         open_rows=store.open_rows(limit),
         concurrency=config.limits.concurrency,
@@ -123,6 +123,8 @@ def refuse_unpriced(run: RunFile) -> None:
 
 def charged_so_far(folder: RunFolder) -> tuple[int, Counter[int]]:
     """What is known to have been charged in a folder, in nano-dollars, and by row the answers whose cost is not."""
+    import pyarrow.compute as pc
+
     snapshot, unknown = Snapshot(folder.path), Counter[int]()
     parts = snapshot.manifest.parts.values()
     nano_usd = sum(part.cost_nano_usd for part in parts if part.name.startswith(f"{REPLACED}/"))

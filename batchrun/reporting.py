@@ -68,7 +68,10 @@ def report_on(folder: RunFolder, question: Question | None = None) -> Report:
         replaced_cost_usd=sum(part.cost_nano_usd for part in replaced) / 1e9,
     )
     asked = question or Question()
-    kept = [INPUT] if _is_kept(asked.by, snapshot.run) else []
+    kept = []
+    if asked.by is not None:
+        snapshot.refuse_unkept(asked.by)
+        kept = [INPUT]
     return summarise(
         _read_ahead(snapshot.batches("results", [*RESULT_COLUMNS, *kept])),
         _read_ahead(snapshot.batches("failures", [*FAILURE_COLUMNS, *kept])),
@@ -88,11 +91,9 @@ def write_report(folder: RunFolder, report: Report) -> None:
     folder.write_report("report.html", to_html(report).encode())
 
 
-def samples_from(folder: RunFolder, wanted: int) -> list[Sample]:
-    """Take some prompts and answers out of the folder, spread evenly over its results, in the order they came in."""
-    snapshot = Snapshot(folder.path)
-    total = sum(batch.num_rows for batch in snapshot.batches("results", ["index"]))
-    return samples_of(snapshot.batches("results", SAMPLE_COLUMNS), total, wanted)
+def samples_from(folder: RunFolder, report: Report, wanted: int) -> list[Sample]:
+    """Take some prompts and answers out of a report's folder, spread evenly over its results, in their order there."""
+    return samples_of(Snapshot(folder.path).batches("results", SAMPLE_COLUMNS), report.rows.succeeded, wanted)
 
 
 def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -102,19 +103,6 @@ def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         while (batch := following.result()) is not None:
             following = reader.submit(next, batches, None)
             yield batch
-
-
-def _is_kept(column: str | None, run: RunFile) -> bool:
-    """Whether a column is asked for, which the run then has kept of its input; raises ConfigError."""
-    kept = run.config["keep_columns"]
-    if column is None or column in kept:
-        return column is not None
-    if not kept:
-        raise ConfigError(
-            f"this run kept no column of its input, so none named {column}",
-            remedy=f"set keep_columns: [{column}] in the configuration of the next run",
-        )
-    raise ConfigError(f"this run kept no column {column}", remedy=f"ask for {' or '.join(map(str, kept))}")
 
 
 def _other_prices(question: Question, run: RunFile, paid: PriceBook) -> OtherPrices:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from batchrun.bar import Bar
 from batchrun.closing import close, session_of
 from batchrun.config import Config, read_config, read_key
 from batchrun.controlling import controlled
@@ -30,14 +31,13 @@ from batchrun.engine.signals import stopped_by_signals
 from batchrun.engine.turns import following
 from batchrun.engine.validity import Validity
 from batchrun.errors import BatchrunError, ConfigError, PromptError, StoreError
-from batchrun.piloting import Pilot, PilotWatch
+from batchrun.piloting import Pilot
 from batchrun.planning import plan_of, refuse_unlimited, refuse_unpriced
 from batchrun.pricing import PriceBook
 from batchrun.prompts import Prompts, open_prompts
 from batchrun.prompts.check import check, keys_of, refuse_invalid
 from batchrun.prompts.render import Renderer
 from batchrun.report.summary import Report
-from batchrun.reporting import report_on, write_report
 from batchrun.simulated.embedded import embedded
 from batchrun.store.folder import RunFile, RunFolder
 from batchrun.store.identity import OnChange, describe, fit, folder_of, fresh_folder
@@ -45,8 +45,10 @@ from batchrun.store.keeper import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
 
     from batchrun.engine.watch import Plan
+    from batchrun.piloting import PilotWatch
     from batchrun.store.manifest import Session
     from batchrun.types import Request
 
@@ -56,9 +58,17 @@ if TYPE_CHECKING:
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How to go about a run, apart from what it is.
 
-    `limit` is how many of the first rows are sent; `pilot` how many (50), or which share (`"2%"`), go first, to show
-    what the rest will cost. `on_change` says what to do if the folder holds answers to other requests, `fresh` starts
-    over in a new folder beside it. With `allow_unpriced` a budget leaves out the rows whose model has no price.
+    Attributes:
+        limit: send so many of the first rows, and no more.
+        pilot: so many rows (`50`), or such a share (`"2%"`), go first, to show what the rest will cost.
+        on_change: if the folder holds answers to other requests: `refuse`, `append` new rows, `rerun` what changed
+            too, or begin a `new` folder.
+        fresh: start over in a new folder beside it.
+        retry_failed: which failures of earlier starts to send again.
+        skip_invalid: a row that cannot be sent is a failure, and stops nothing.
+        allow_unpriced: a budget leaves out the rows whose model has no price.
+        otel: send a trace by OpenTelemetry; needs the extra `otel`.
+        progress: from Python, draw a bar on stderr if that is a terminal or a notebook.
     """
 
     limit: int | None = None
@@ -68,6 +78,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     retry_failed: Literal["retryable", "all", "none"] = "retryable"
     skip_invalid: bool = False
     allow_unpriced: bool = False
+    otel: bool = False
+    progress: bool = True
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +99,17 @@ async def walk(config: Config, options: Options, watch: PilotWatch) -> Ending:
         ConfigError, PromptError, StoreError: it cannot be run as given, and nothing was sent. What happens later is the
             ending's `cause`.
     """
+    if not options.otel:
+        return await _walk(config, options, watch)
+    from batchrun.tracing.traced import traced
+
+    async with traced(config, watch) as start:
+        ending = await _walk(config, options, start.watch)
+        start.cause = ending.cause
+    return ending
+
+
+async def _walk(config: Config, options: Options, watch: PilotWatch) -> Ending:
     folder = fresh_folder(config.output) if options.fresh else RunFolder(config.output)
     with ExitStack() as held:
         there = folder.exists()
@@ -143,6 +166,8 @@ def _looks(config: Config, pilot: Pilot | None) -> Callable[[Request | None], No
 
 def _report(folder: RunFolder, cause: BatchrunError | None) -> tuple[Report, BatchrunError | None]:
     """Make the report and write it into the folder; a disk that fails now is the cause, unless there was one before."""
+    from batchrun.reporting import report_on, write_report  # pyarrow.compute with it: not before the first request
+
     try:
         report = report_on(folder)
     except StoreError as error:  # what was in order a moment ago has gone
@@ -230,26 +255,31 @@ async def send(
     return await close(store, pool, session), session
 
 
-async def arun(config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:
+async def arun(config: Config | Mapping[str, object] | str | Path, *, options: Options | None = None) -> Report:
     """Run a configuration (a `Config`, its keys and values, or the path of a file) and return the report on it.
 
-    Rows that failed are in the report, not raised. Running the same configuration again sends what is missing.
+    Running the same configuration again sends what is missing.
+
+    Returns:
+        The report on the whole folder, also if nothing was sent. Rows that failed are in it, not raised.
 
     Raises:
         ConfigError, PromptError, StoreError: it cannot be run as given; nothing was sent.
-        EndpointError, StoreError: the run ended early; all that was answered is kept.
+        EndpointError, BudgetReached, Stopped, PilotDone, Interrupted, StoreError: the run ended early; all that was
+            answered is kept.
     """
-    ending = await walk(read_config(config), options or Options(), PilotWatch())
+    options = options or Options()
+    ending = await walk(read_config(config), options, Bar(shown=options.progress))
     if ending.cause:
         raise ending.cause
     return ending.report
 
 
-def run(config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:
+def run(config: Config | Mapping[str, object] | str | Path, *, options: Options | None = None) -> Report:
     """The same as `arun`, from where no event loop is running.
 
     Raises:
-        ConfigError: one is running, as in a notebook: `await batchrun.arun(config)` there.
+        ConfigError: one is running, as in a notebook: `await batchrun.arun(config)` there. And what `arun` raises.
     """
     with suppress(RuntimeError):
         asyncio.get_running_loop()
@@ -260,7 +290,7 @@ def run(config: Config | Mapping[str, object] | str, *, options: Options | None 
 class _Callable(ModuleType):
     """`batchrun.run` names both this module and the function in it: calling the module calls the function."""
 
-    def __call__(self, config: Config | Mapping[str, object] | str, *, options: Options | None = None) -> Report:
+    def __call__(self, config: Config | Mapping[str, object] | str | Path, *, options: Options | None = None) -> Report:
         return run(config, options=options)
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from batchrun.address import SIMULATED
+from batchrun.pricing import PriceBook
 from batchrun.store.counting import count_kept
 from batchrun.store.live import Live, is_held, look
 from batchrun.store.manifest import Manifest, Session
 
 if TYPE_CHECKING:
-    from batchrun.store.folder import RunFile, RunFolder
+    from batchrun.store.folder import RunFolder
     from batchrun.store.manifest import Entry
 
 State = Literal["running", "complete", "stopped", "cut_off", "not_begun"]
@@ -23,9 +24,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Where a run stands now.
 
     Rows are `succeeded`, `failed` or `missing`; `this_start_rows` were settled since the last start, at `rows_per_s`.
-    `cost_usd` is what is known: where `unpriced_models` are named there is more that is not. `eta_s` is None unless it
-    is running. `live` is what the run says of itself, at most about a second old; `last_session` how the last start
-    that ended did so, `started_at` and `ended_at` (microseconds since 1970, UTC) when the last one began and ended.
+    `cost_usd` is what is known: where `unpriced_models` are named there is more that is not, and `usd_per_hour` is what
+    the run's deployments cost apart from it, None without one. `eta_s` is None unless it is running. `live` is what
+    the run says of itself, at most about a second old; `last_session` how the last start that ended did so,
+    `started_at` and `ended_at` (microseconds since 1970, UTC) when the last one began and ended.
     """
 
     schema_version: int = 1
@@ -40,6 +42,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     eta_s: float | None
     cost_usd: float
     unpriced_models: list[str]
+    usd_per_hour: float | None
     simulated: bool
     prompt_tokens: int
     completion_tokens: int
@@ -63,6 +66,8 @@ def stand(folder: RunFolder) -> Standing:
     live = look(folder)
     kept, manifest = count_kept(folder, run)
     rows = manifest.with_input(run).rows
+    prices = msgspec.convert(run.prices, PriceBook)
+    hourly = prices.deployments_of(run.models).values()
     missing = max(0, rows - kept.succeeded - kept.failed)
     start, close = _last_start(manifest.entries)
     state: State = "not_begun"
@@ -83,7 +88,8 @@ def stand(folder: RunFolder) -> Standing:
         rows_per_s=rows_per_s,
         eta_s=eta_s,
         cost_usd=kept.cost_nano_usd / 1e9,
-        unpriced_models=_unpriced(run),
+        unpriced_models=[one for one in run.models if not prices.price_for(one) and not prices.deployment_for(one)],
+        usd_per_hour=sum(row.usd_per_hour for row in hourly) if hourly else None,
         simulated=run.config.get("endpoint", {}).get("base_url") == SIMULATED,
         prompt_tokens=kept.prompt_tokens,
         completion_tokens=kept.completion_tokens,
@@ -110,8 +116,3 @@ def _rate(rows: int, start: Entry | None, close: Entry | None, *, running: bool)
         return rows / close.session.wall_s if close.session.wall_s else None
     elapsed_s = time.time() - start.at / 1e6
     return rows / elapsed_s if running and elapsed_s > 0 else None
-
-
-def _unpriced(run: RunFile) -> list[str]:
-    priced = run.prices.get("prices", {})
-    return [model for model in run.models if model not in priced]

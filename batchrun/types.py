@@ -135,7 +135,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="record"):
-    """All that is kept of a prompt: one journal line, one Parquet row. A failure is a record with an `error_type`."""
+    """All that is kept of a prompt: one journal line, one Parquet row. A failure is a record with an `error_type`.
+
+    Times (`_at`) are microseconds since 1970 in UTC, durations (`_s`) seconds, money (`_usd`) US dollars. Texts such as
+    `tool_calls` hold JSON. docs/run-folder.md says what each column is.
+    """
 
     index: int
     custom_id: str

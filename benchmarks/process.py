@@ -66,12 +66,12 @@ def serving(*arguments: str) -> Iterator[Server]:
         server.close()
 
 
-def run(*arguments: str, python: str = sys.executable) -> Took:
-    """Run `python -m ARGUMENTS` to its end; what it says is shown only if it fails."""
+def run(*arguments: str, python: str = sys.executable, stderr: int | None = None) -> Took:
+    """Run `python -m ARGUMENTS` to its end; what it says is shown only if it fails, but for a `stderr` of its own."""
     with tempfile.TemporaryFile() as said:
         started = time.perf_counter()
         command = [python, "-m", *arguments]
-        process = subprocess.Popen(command, stdout=said, stderr=said, env=ENVIRONMENT)
+        process = subprocess.Popen(command, stdout=said, stderr=stderr or said, env=ENVIRONMENT)
         took = _wait(process, started)
         if process.returncode:
             said.seek(0)

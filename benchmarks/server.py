@@ -2,19 +2,26 @@
 
 `python -m benchmarks.server` prints its base URL and serves until its standard input closes; then it prints how many
 requests it had at once. With `stream` the answer is a stream of 50 tokens, an event, a chunk and a write each, two
-milliseconds apart; with `late` it comes after 100 ms; with `large` it has 100 KB.
+milliseconds apart; with `timed LEDGER` it has ten, a fifth of a second apart, and the ledger is written at the end: of
+each row its index, and the seconds until its first token and its last byte were sent. With `late MILLISECONDS` an
+answer comes after so many; with `large` it has 100 KB.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import sys
+import time
+from pathlib import Path
+from typing import ClassVar
 
 from benchmarks.work import MODEL
 
 TOKENS, GAP_S = 50, 0.002
-LATE_S, LARGE = 0.1, 75
+FEW_TOKENS, LONG_GAP_S = 10, 0.2
+LARGE = 75
 CONTENT = "Your parcel is with the carrier, and the tracking page will catch up by tomorrow evening. " * 8
 HEADERS = {
     "Content-Type": "application/json",
@@ -50,15 +57,15 @@ def answer(content: str = CONTENT) -> bytes:
     return head.encode() + b"\r\n" + body
 
 
-def events() -> list[bytes]:
+def events(tokens: int = TOKENS) -> list[bytes]:
     """The head and the events of a stream in Fireworks' shape, each a chunk of HTTP of about 250 bytes."""
     head = {"id": "chatcmpl-5d1b7c9e2f", "object": "chat.completion.chunk", "created": 1793534400, "model": MODEL}
-    words = [word + " " for word in CONTENT.split()[: TOKENS - 1]]
+    words = [word + " " for word in CONTENT.split()[: tokens - 1]]
     deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in words)]
     chunks = [
         {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": None} for delta in deltas
     ]
-    usage = {"prompt_tokens": 212, "completion_tokens": TOKENS, "total_tokens": 212 + TOKENS}
+    usage = {"prompt_tokens": 212, "completion_tokens": tokens, "total_tokens": 212 + tokens}
     metrics = {"server-time-to-first-token": "0.044", "server-processing-time": "0.871"}
     chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None})
     chunks.append({**head, "choices": [], "usage": usage, "perf_metrics": metrics})
@@ -68,7 +75,7 @@ def events() -> list[bytes]:
     lines = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     wire = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
     # the ends of choice, usage and stream leave together, as from real servers
-    return [lines.encode() + b"\r\n" + wire[0], *wire[1:TOKENS], b"".join(wire[TOKENS:]) + b"0\r\n\r\n"]
+    return [lines.encode() + b"\r\n" + wire[0], *wire[1:tokens], b"".join(wire[tokens:]) + b"0\r\n\r\n"]
 
 
 class Answerer(asyncio.Protocol):
@@ -99,6 +106,7 @@ class Late(Answerer):
     """The same, each answer after a while; counts how many are waited for."""
 
     at_once = most_at_once = 0
+    after_s = 0.1
 
     def data_received(self, data: bytes) -> None:
         """Answer what is complete, later; the next one comes only after the answer."""
@@ -107,7 +115,7 @@ class Late(Answerer):
             self.pending = self.pending[length:]
             Late.at_once += 1
             Late.most_at_once = max(Late.most_at_once, Late.at_once)
-            asyncio.get_running_loop().call_later(LATE_S, self._answer)
+            asyncio.get_running_loop().call_later(self.after_s, self._answer)
 
     def _answer(self) -> None:
         Late.at_once -= 1
@@ -119,6 +127,7 @@ class Streamer(Answerer):
     """The same with a stream."""
 
     pieces = events()
+    gap_s = GAP_S
 
     def data_received(self, data: bytes) -> None:
         """Begin to stream once a request is complete; the next one comes only after the answer."""
@@ -132,7 +141,28 @@ class Streamer(Answerer):
             return
         self.transport.write(self.pieces[at])
         if at + 1 < len(self.pieces):
-            asyncio.get_running_loop().call_later(GAP_S, self._write, at + 1)
+            asyncio.get_running_loop().call_later(self.gap_s, self._write, at + 1)
+
+
+class Timed(Streamer):
+    """The same with few tokens, and the times of each."""
+
+    pieces = events(FEW_TOKENS)
+    gap_s = LONG_GAP_S
+    ledger: ClassVar[list[tuple[int, float, float]]] = []
+
+    def data_received(self, data: bytes) -> None:
+        """Begin to stream; the row's index is the first word of its prompt."""
+        super().data_received(data)
+        self.began_at = time.monotonic()
+        self.index = int(data.partition(b'"content":"')[2].split(maxsplit=1)[0])
+
+    def _write(self, at: int) -> None:
+        super()._write(at)
+        if at == 1:
+            self.first_s = time.monotonic() - self.began_at
+        if at + 1 == len(self.pieces):
+            self.ledger.append((self.index, self.first_s, time.monotonic() - self.began_at))
 
 
 def request_length(data: bytes) -> int:
@@ -144,12 +174,10 @@ def request_length(data: bytes) -> int:
     return end + 4 + int(rest.partition(b"\r\n")[0] or 0)
 
 
-async def serve() -> None:
-    protocol = {"stream": Streamer, "late": Late, "large": Large}.get("".join(sys.argv[1:]), Answerer)
+async def serve(protocol: type[Answerer]) -> None:
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, backlog=2048)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    print(Late.most_at_once, flush=True)
 
 
 def main() -> None:
@@ -157,7 +185,15 @@ def main() -> None:
         from uvloop import run
     except ImportError:
         from asyncio import run
-    run(serve())
+    kind, argument = [*sys.argv[1:], "", ""][:2]
+    if kind == "late" and argument:
+        Late.after_s = int(argument) / 1000
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    run(serve({"stream": Streamer, "timed": Timed, "late": Late, "large": Large}.get(kind, Answerer)))
+    if kind == "timed":
+        Path(argument).write_text(json.dumps(Timed.ledger))
+    print(Late.most_at_once)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,15 +50,49 @@ def typed(*arguments: object, **options: Any) -> Outcome:
 
 
 @contextmanager
-def begun(*arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def begun(
+    *arguments: object, program: list[str] = BATCHRUN, env: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
     """Begin a command; what is still running at the end of the block is killed."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen([*BATCHRUN, *map(str, arguments)], text=True, env=env, **pipes) as process:
+    with subprocess.Popen([*program, *map(str, arguments)], text=True, env=env, **pipes) as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+def on_a_terminal(
+    *arguments: object,
+    streams: tuple[str, ...] = ("stderr",),
+    columns: int = 80,
+    program: list[str] = BATCHRUN,
+    reply: Callable[[bytes, subprocess.Popen[str]], bytes] = lambda _seen, _process: b"",
+) -> tuple[int, str]:
+    """Type a command where some of its streams are a terminal: how it ended, and all that the terminal got.
+
+    `reply` is asked after each piece what to type, and is given all of them and the process.
+    """
+    ours, theirs = pty.openpty()
+    size_of(theirs, columns)
+    others = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    env = {"TERM": "xterm", "COLUMNS": "", "LINES": ""}
+    seen = b""
+    with begun(*arguments, program=program, env=env, **{**others, **dict.fromkeys(streams, theirs)}) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while piece := os.read(ours, 4096):
+                seen += piece
+                os.write(ours, reply(seen, process))
+        code = process.wait(END_S)
+    os.close(ours)
+    return code, seen.decode()
+
+
+def size_of(terminal: int, columns: int) -> None:
+    """Make a terminal so wide."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
 
 def called(*arguments: object) -> Outcome:

@@ -35,9 +35,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link", "base", "embed", "source"}
 
 
 def success(index: int, **values: Any) -> Record:
-    """A streamed answer of 100 + 50 tokens; one row begins each fifth of a second."""
-    latency_s = math.exp(random.Random(index).gauss(0, 0.6))
-    began_at = START + index * SECOND // 5
+    """An answer of 100 + 50 tokens, half of the prompt cached, for 34,000 nano-dollars; one row begins each second."""
     usual = {
         "requested_model": MODEL,
         "finish_reason": "stop",
@@ -48,6 +46,20 @@ def success(index: int, **values: Any) -> Record:
         "usage_source": "endpoint",
         "cost_usd": 0.000034,
         "attempts": 1,
+        "queued_s": 0.0001,
+        "latency_s": 1 + index / 10,
+        "server_processing_s": 0.75,
+        "started_at": START + index * SECOND,
+        "finished_at": START + (index + 2) * SECOND,
+    }
+    return Record(index=index, **{"custom_id": f"row-{index}", **usual, **values})
+
+
+def streamed(index: int, **values: Any) -> Record:
+    """The same as a stream that takes as long as streams do, many of them at a time."""
+    latency_s = math.exp(random.Random(index).gauss(0, 0.6))
+    began_at = START + index * SECOND // 5
+    usual = {
         "queued_s": 0.002 * (index % 50),
         "latency_s": latency_s,
         "ttft_s": latency_s / 5,
@@ -55,11 +67,11 @@ def success(index: int, **values: Any) -> Record:
         "started_at": began_at,
         "finished_at": began_at + int(latency_s * SECOND),
     }
-    return Record(index=index, **{"custom_id": f"row-{index}", **usual, **values})
+    return success(index, **{**usual, **values})
 
 
 def failure(index: int, error_type: str = "timed_out", message: str = "no answer for 60 s", **values: Any) -> Record:
-    """A row that failed; it began when a success of this index would have."""
+    """A row that failed; it began when a stream of this index would have."""
     began_at = START + index * SECOND // 5
     usual = {"requested_model": MODEL, "attempts": 1, "latency_s": 0.04, "started_at": began_at}
     usual |= {"finished_at": began_at + SECOND // 25, "custom_id": f"row-{index}"}
@@ -76,9 +88,9 @@ def report_of(good: list[Record], bad: list[Record] | None = None, **facts: Any)
 def full_report() -> Report:
     """A run of two sessions and two models with something in every section; it was stopped before its end."""
     log = f'[{{"number":1,"started_at":{START + 9 * SECOND},"latency_s":0.1,"status_code":429}}]'
-    good = [success(index) for index in range(300)]
-    good += [success(index, requested_model="accounts/fireworks/models/kimi-k3") for index in range(300, 330)]
-    good += [success(index, finish_reason="length", attempts=2, attempt_log=log) for index in range(330, 340)]
+    good = [streamed(index) for index in range(300)]
+    good += [streamed(index, requested_model="accounts/fireworks/models/kimi-k3") for index in range(300, 330)]
+    good += [streamed(index, finish_reason="length", attempts=2, attempt_log=log) for index in range(330, 340)]
     bad = [failure(340 + index) for index in range(12)]
     bad += [failure(352 + index, "context_length_exceeded", "400: the prompt has 140000 tokens") for index in range(4)]
     limited_s = {"requests": 20.0, "pause": 8.0, "concurrency": 5.0}
@@ -116,7 +128,7 @@ def report_with(text: str) -> Report:
     """A report with one text in every place that takes text from outside; too few rows for a plot."""
     limited_s = {text: 9.0, "requests": 1.0}
     return report_of(
-        [success(0, requested_model=text, finish_reason=text, cost_usd=None), success(1, custom_id=text)],
+        [streamed(0, requested_model=text, finish_reason=text, cost_usd=None), streamed(1, custom_id=text)],
         [failure(2, "server_error", text), failure(3, text, custom_id=text)],
         name=text,
         models=[text],

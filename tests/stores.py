@@ -84,7 +84,7 @@ def run_file(rows: int, **changes) -> RunFile:
         "models": {"m": rows},
         "fingerprint": "f",
         "config": {"input": "x"},
-        "prices": {},
+        "prices": {"date": "2026-11-22", "source": "a test", "prices": {}},
     }
     return RunFile(**{**values, **changes})
 

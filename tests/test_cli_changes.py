@@ -43,7 +43,7 @@ def test_another_model_means_that_all_rows_have_changed(tmp_path):
         refused = called(*arguments, "--on-change", "append")
         assert refused.code == 7
         assert 'request.model: "simulated/small" -> "simulated/large"' in refused.err
-        assert "0 kept, 0 new, 5 changed, 0 gone" in refused.err
+        assert "0 kept, 0 new, 5 changed, 0 gone\n  --on-change append is for new rows alone: some" in refused.err
         done = called(*arguments, "--on-change", "rerun")
         assert done.code == 0, done.err
         assert "Not counted: 5 rows of an earlier input, which cost $" in done.out

@@ -13,7 +13,7 @@ import pytest
 from commands import BATCHRUN, called
 from comparisons import CONFIG, answer, compared, failure, make, make_large
 from servers import ROOT
-from stores import run_file
+from stores import run_file, started
 
 from batchrun.config import StoreConfig
 from batchrun.store.folder import RunFolder
@@ -69,6 +69,12 @@ def test_gates_that_pass():
     ended = called("compare", "a", "b", "--fail-if", "cost_usd > +60%", "--fail-if", "failures > 2")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.count("passed") == 2
+
+
+def test_gates_that_pass_into_a_file(tmp_path):
+    """Whoever cannot see the comparison is told."""
+    ended = called("compare", "a", "b", "--fail-if", "failures > 2", "-o", tmp_path / "file")
+    assert tuple(ended) == (0, "", "exit 0: no gate failed, of 1. Next: batchrun report b\n")
 
 
 def test_gates_that_fail():
@@ -165,6 +171,19 @@ def test_a_run_that_is_going_on(tmp_path):
     assert (found.pairing.rows, found.b.missing, found.b.exit_code) == (3, ROWS - 3, None)
     assert (found.answers.identical, found.answers.different, found.answers.only_in_a) == (1, 1, 1)
     assert found.answers.examples[0].b == "other"
+
+
+def test_failures_that_are_tried_again(place, tmp_path):
+    """The part whose failures have all been followed by others holds no row, and is passed over."""
+    lost = failure(0, custom_id="x", request_key="e" * 32)
+    folder = RunFolder(make(tmp_path / "again", [lost]))
+    with folder.locked():
+        store = Store(folder, folder.read_run_file())
+        started(store)
+        store.keep(lost)
+        store.abandon()
+    ended = called("compare", tmp_path / "again", place / "a")
+    assert "neither the ids agree (x, row-0)" in ended.err
 
 
 def test_failures_that_were_mended_since_do_not_count(tmp_path):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import re
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
-from commands import BATCHRUN, END_S, called, prompts, typed
+from commands import called, on_a_terminal, prompts, typed
 from servers import ROOT
 
 from batchrun import __version__
@@ -31,7 +29,7 @@ def test_what_is_written_is_a_configuration(tmp_path):
     """From options alone, with a comment on each value, and the next command is what it would cost."""
     options = ["-i", "rows.jsonl", "--base-url", "simulated", "-c", 8, "--max-cost", "2.5"]
     ended = called("init", "try.yaml", *options)
-    assert ended.err == "exit 0: wrote try.yaml. Next: batchrun plan try.yaml\n"
+    assert ended.last.startswith("exit 0: wrote try.yaml. Next: ")
     config = load_config("try.yaml")
     assert (config.input, config.output, config.request.model) == ("rows.jsonl", "runs/try", "simulated/small")
     assert (config.limits.concurrency, config.limits.max_cost_usd) == (8, 2.5)
@@ -45,6 +43,14 @@ def test_the_defaults_are_for_fireworks():
     config = load_config("batchrun.yaml")
     assert config.endpoint.is_fireworks
     assert config.endpoint.api_key_env == "FIREWORKS_API_KEY"
+
+
+def test_a_newcomer_has_something_to_run(tmp_path):
+    """Where there are no prompts yet, the next command writes one, and what follows sends it."""
+    after = called("init", "--base-url", "simulated").last.partition(" Next: ")[2]
+    assert after.endswith("; batchrun plan batchrun.yaml")
+    subprocess.run(["/bin/sh", "-c", after.partition(";")[0]], check=True, cwd=tmp_path)
+    assert called("run", "batchrun.yaml", "-q").last.startswith("exit 0: 1 of 1 rows have a result")
 
 
 def test_what_it_wrote_can_be_planned(tmp_path):
@@ -93,26 +99,27 @@ def test_what_no_run_would_take_is_not_written(tmp_path, arguments, said):
 
 def test_on_a_terminal_it_asks(tmp_path):
     """An empty line takes the default that is shown; what an option says is not asked for."""
-    ours, theirs = pty.openpty()
-    command = [*BATCHRUN, "init", "--base-url", "simulated"]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    ) as process:
-        os.close(theirs)
-        seen, answers = b"", [b"\n", b"rows.csv\n", b"\n", b"7\n"]
-        try:
-            while piece := os.read(ours, 4096):
-                seen += piece
-                if seen.endswith(b"]: ") and answers:
-                    os.write(ours, answers.pop(0))
-        except OSError:  # how Linux says that the other end is closed
-            pass
-        assert process.wait(END_S) == 0
-    os.close(ours)
-    assert b"Model [simulated/small]: " in seen
-    assert b"Endpoint" not in seen
+    answers = [b"\n", b"rows.csv\n", b"\n", b"7\n"]
+    code, seen = on_a_terminal(
+        *("init", "--base-url", "simulated"),
+        streams=("stdin", "stdout", "stderr"),
+        reply=lambda seen, _: answers.pop(0) if seen.endswith(b"]: ") and answers else b"",
+    )
+    assert code == 0
+    assert "Model [simulated/small]: " in seen
+    assert "Endpoint" not in seen
     config = load_config(str(tmp_path / "batchrun.yaml"))
     assert (config.input, config.limits.max_cost_usd) == ("rows.csv", 7)
+
+
+def test_whoever_leaves_the_questions(tmp_path):
+    """Ctrl-D is no bug of ours: it says that nothing is written."""
+    code, seen = on_a_terminal(
+        "init", streams=("stdin", "stderr"), reply=lambda seen, _: b"\x04" if seen.endswith(b"]: ") else b""
+    )
+    assert code == 2
+    assert "error: not all was answered, and nothing is written\r\nexit 2: " in seen
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_versions_that_matter():

@@ -10,19 +10,18 @@ import pty
 import random
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 
 import pytest
-from commands import BATCHRUN, END_S, asked, at, begun, called, kept, wait_for
-from servers import ROOT, simulated
+from commands import END_S, asked, at, begun, called, kept, on_a_terminal, wait_for
+from servers import simulated
 
 import batchrun
 from batchrun.cli import question
 from batchrun.config import check_config
-from batchrun.engine.watch import Watch
 from batchrun.errors import PilotDone
+from batchrun.piloting import PilotWatch
 from batchrun.pricing import cost_nano_usd, load_prices
 from batchrun.run import Options, walk
 from batchrun.types import Usage
@@ -180,30 +179,18 @@ def test_a_signal_in_the_pilot_is_one_as_ever(tmp_path):
 @pytest.mark.parametrize(("typed", "code"), [(b"y\n", 0), (b"\n", 4), (None, 130)])
 def test_on_a_terminal_it_asks(tmp_path, server, command, typed, code):
     """Only a yes goes on; Ctrl-C at the question ends the run as it does anywhere."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*BATCHRUN, *map(str, command)],
-        stdin=theirs,
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        cwd=ROOT,
-    ) as process:
-        os.close(theirs)
-        seen, answered = b"", False
-        try:
-            while piece := os.read(ours, 4096):
-                seen += piece
-                if b"[y/N] " in seen and not answered:
-                    answered = True
-                    if typed is None:
-                        process.send_signal(signal.SIGINT)
-                    else:
-                        os.write(ours, typed)
-        except OSError:  # how Linux says that the other end is closed
-            pass
-        assert process.wait(END_S) == code, seen
-    os.close(ours)
-    text = seen.decode()
+    answers = [typed]
+
+    def reply(seen, process):
+        if b"[y/N] " not in seen or not answers:
+            return b""
+        answer = answers.pop()
+        if answer is None:
+            process.send_signal(signal.SIGINT)
+        return answer or b""
+
+    ended, text = on_a_terminal(*command, streams=("stdin", "stderr"), columns=200, reply=reply)
+    assert ended == code, text
     assert "Go on? [y/N] " in text
     assert f"exit {code}: " in text.splitlines()[-1]
     assert len(of(tmp_path / "in.jsonl", server)) == (ROWS if code == 0 else 20)

@@ -62,8 +62,9 @@ def written(path, text):
     [
         (["--nonsense"], "No such option '--nonsense'"),
         (["-c", "0"], "0 is not in the range x>=1"),
+        (["-c", "many"], "'many' is not a whole number"),
+        (["--rpm", "many"], "'many' is not a number"),
         (["-c", "-3"], "-3 is not in the range x>=1"),
-        (["-c", "many"], "'many' is not a valid int"),
         (["--rpm", "0"], "0.0 is not in the range x>0"),
         (["--rpm", "nan"], "`limits.requests_per_minute`"),
         (["-n", "0"], "0 is not in the range x>=1"),
@@ -406,13 +407,20 @@ def test_a_wrong_key(tmp_path, monkeypatch):
     assert ended.code == 8
     assert "HTTP 401" in ended.err
     assert ended.last.startswith("exit 8: the endpoint cannot be used; 0 of 50 rows have a result. Next: check the key")
-    assert "SOME_KEY" in ended.err
+    assert ended.last.endswith("in SOME_KEY")
     assert KEY not in ended.err + ended.out
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     summary = json.loads((tmp_path / "out/report/summary.json").read_text())
     assert summary["run"]["sessions"][-1]["exit_code"] == 8
+
+
+def test_a_key_that_nobody_sent(tmp_path):
+    """Another host than Fireworks gets none until a variable is named: the 401 says how."""
+    with simulated(api_key="another") as server:
+        ended = called("run", prompts(tmp_path / "in.jsonl", 2), *at(server.base_url, tmp_path / "out"))
+    assert ended.last.endswith("no key was sent: name the variable that holds it, --set endpoint.api_key_env=MY_KEY")
 
 
 @pytest.mark.parametrize(("fault", "said"), [("redirect", "redirects are not followed"), ("missing", "HTTP 404")])

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import pty
 import re
-import subprocess
 
 import pytest
-from commands import BATCHRUN, END_S, at, begun, called, prompts, typed, wait_for
-from servers import ROOT, simulated
+from commands import END_S, at, begun, called, on_a_terminal, prompts, typed, wait_for
+from servers import simulated
 from stores import feed, keep_all, opened, record
 
 from batchrun.standing import stand
@@ -131,20 +128,10 @@ def test_follow_without_a_terminal_waits_for_the_end(going):
 
 def test_follow_redraws_on_a_terminal(done):
     """The screen is cleared before each page, and the last page stays."""
-    ours, theirs = pty.openpty()
-    command = [*BATCHRUN, "report", str(done), "--follow"]
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
-        os.close(theirs)
-        seen = b""
-        try:
-            while piece := os.read(ours, 4096):
-                seen += piece
-        except OSError:  # how Linux says that the other end is closed
-            pass
-        assert process.wait(END_S) == 0
-    os.close(ours)
-    assert seen.startswith(b"\x1b[H\x1b[2J")
-    assert b"all 6 rows succeeded" in b" ".join(seen.split())
+    code, seen = on_a_terminal("report", done, "--follow", streams=("stdout",))
+    assert code == 0
+    assert seen.startswith("\x1b[H\x1b[2J")
+    assert "all 6 rows succeeded" in " ".join(seen.split())
 
 
 @pytest.mark.parametrize("more", [["--format", "json"], ["-o", "report.txt"]])

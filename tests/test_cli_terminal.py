@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from importlib import import_module
 
 import pytest
-from commands import BATCHRUN, END_S, at, called, prompts
+from commands import at, called, on_a_terminal, prompts, size_of
 from servers import ROOT, simulated
 
 from batchrun.cli import batchrun as group
@@ -23,7 +20,7 @@ from batchrun.cli.progress import Progress, columns_of_stderr, ranges
 from batchrun.engine.watch import Plan, Status
 from batchrun.types import Record
 
-HEAVY = {"aiohttp", "pyarrow", "pandas", "numpy", "yaml", "jinja2", "tqdm", "asyncio"}
+HEAVY = {"aiohttp", "pyarrow", "pandas", "numpy", "yaml", "jinja2", "tqdm", "asyncio", "msgspec", "urllib.parse"}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +150,16 @@ def test_no_line_is_wider_than_its_room(custom_id):
     assert custom_id[:17] in line
 
 
+def test_an_outage_is_told_once(capsys):
+    """With its reason; the next one is told again."""
+    shown = progress()
+    for outage in ("", "cannot connect", "cannot connect", "reset", "", "no answer"):
+        shown._warn_of_outage(outage)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["cannot connect", "no answer"]
+    assert lines[0].startswith("warning: the endpoint does not work, and is asked again every few seconds: ")
+
+
 def test_unknown_cost_is_not_zero():
     """A model without a price is said to have none, and a sum that lacks some rows has a plus."""
     assert "cost unknown" in progress(cost_usd=None).line()
@@ -181,24 +188,10 @@ def test_rows_are_named_in_ranges(rows, text):
 def test_the_bar_never_breaks_a_line(tmp_path):
     """On a terminal the bar stays on one line of it and shows all that matters; it is redrawn, not repeated."""
     with simulated({"latency": {"ttft_s": 0.15, "per_token_s": 0, "sigma": 0}}) as server:
-        arguments = at(server.base_url, tmp_path / "out", "-c", 2)
-        command = [*BATCHRUN, "run", str(prompts(tmp_path / "in.jsonl", 10)), *map(str, arguments)]
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=theirs, cwd=ROOT, env={**environment, "TERM": "xterm"}
-        ) as process:
-            os.close(theirs)
-            seen = b""
-            try:
-                while piece := os.read(ours, 4096):
-                    seen += piece
-            except OSError:  # how Linux says that the other end is closed
-                pass
-            assert process.wait(END_S) == 0
-        os.close(ours)
-    drawn = [text for text in re.split(r"[\r\n]+", seen.decode()) if "tok/s" in text]
+        command = ["run", prompts(tmp_path / "in.jsonl", 10), *at(server.base_url, tmp_path / "out", "-c", 2)]
+        code, seen = on_a_terminal(*command, columns=80)
+    assert code == 0
+    drawn = [text for text in re.split(r"[\r\n]+", seen) if "tok/s" in text]
     assert len(drawn) > 3
     assert max(map(len, drawn)) <= 80
     assert re.match(r"10/10, 0 failed, 0/2 in flight, [\d,]+ tok/s, \$0\.0\d+, 00:00 left", drawn[-1])
@@ -221,7 +214,7 @@ def test_the_width_is_that_of_the_terminal_behind_stderr(monkeypatch):
         monkeypatch.setattr("sys.stderr", terminal)
         widths = []
         for columns in (150, 70):
-            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            size_of(theirs, columns)
             widths.append(columns_of_stderr())
         monkeypatch.setenv("COLUMNS", "66")
         widths.append(columns_of_stderr())

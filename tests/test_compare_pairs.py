@@ -153,6 +153,14 @@ def test_a_total_that_is_not_stated(tmp_path):
     assert (total.pairs, total.a, total.b) == (1, 10, 10)
 
 
+def test_counts_that_no_float_holds_are_rounded(tmp_path):
+    """An endpoint may state any number of tokens."""
+    a = make(tmp_path / "a", [answer(0, total_tokens=2**63 - 1)])
+    b = make(tmp_path / "b", [answer(0, total_tokens=2**62)])
+    total = compared(a, b).metrics["total_tokens"]
+    assert (total.a, total.b, total.ratio) == (2.0**63, 2.0**62, 0.5)
+
+
 def test_a_failure_and_back(tmp_path):
     """Each way is told apart, with the message of whichever failed."""
     a = make(tmp_path / "a", [answer(0), failure(1), failure(2)])

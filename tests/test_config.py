@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -165,6 +166,13 @@ def test_secrets_do_not_belong_into_headers(name):
     """They would end up in run.json."""
     with pytest.raises(ConfigError, match="would put a secret into a file"):
         check_config({"input": "x", "endpoint": {"headers": {name: "s"}}})
+
+
+@pytest.mark.parametrize("named", [str, Path])
+def test_a_path_names_a_file(named, tmp_path):
+    """As a text or as a Path."""
+    (tmp_path / "try.yaml").write_text("input: p.jsonl\n")
+    assert read_config(named(tmp_path / "try.yaml")).output == "runs/try"
 
 
 def test_a_ready_config_is_checked_like_a_file():

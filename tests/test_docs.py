@@ -35,7 +35,7 @@ LINKED = sorted(
     for place in ("", "docs/**/", "sample_data/", "benchmarks/")
     for path in ROOT.glob(f"{place}*.md")
 )
-TRIED_ELSEWHERE = {"compare.md", "export.md", "prices.md", "requests.md", "verify.md"}
+TRIED_ELSEWHERE = {"compare.md", "export.md", "prices.md", "requests.md", "tracing.md", "verify.md"}
 """Their commands are run by the tests of their own parts."""
 
 AT_ONCE = {"quickstart.md"}

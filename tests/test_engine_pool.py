@@ -229,6 +229,29 @@ def test_a_run_that_nobody_answers_ends_after_stall_s(outcome):
     assert isinstance(engine.pool.cause, EndpointUnusable)
     assert engine.pool.exit_code == 8
     assert engine.ended_at == pytest.approx(300, abs=1)
+    assert engine.pool.cause.message.endswith(f" for 300 s: {outcome.message}")
+
+
+def test_an_outage_has_a_reason_while_it_goes_on():
+    """What the last attempt failed of is in the status; before and after it, and for less, there is nothing to say."""
+    told = []
+
+    def answer(sent):
+        told.append(engine.pool.status().outage)
+        if 0.25 < sent.at < 0.35:
+            return 0.1, server_error()
+        return 0.1, refused() if 1 < sent.at < 20 else completion()
+
+    async def to_the_end():
+        nonlocal engine
+        engine = Engine(answer, 200, limits={"concurrency": 4})
+        await engine.run()
+        return engine.pool.status().outage
+
+    engine = None
+    assert virtual_time.run(to_the_end()) == ""
+    assert set(told) == {"", "cannot connect"}
+    assert told[0] == told[-1] == ""
 
 
 def test_a_silent_endpoint_is_a_stall_however_short_the_time_outs_are():
@@ -241,6 +264,16 @@ def test_a_silent_endpoint_is_a_stall_however_short_the_time_outs_are():
     )
     assert engine.pool.exit_code == 8
     assert engine.ended_at == pytest.approx(100, abs=1)
+
+
+def test_a_silence_has_no_old_reason():
+    """What went wrong before the last success is not why it says nothing now."""
+
+    def answer(sent):
+        return (0.1, server_error() if sent.at < 0.05 else completion()) if sent.at < 50 else (math.inf, completion())
+
+    engine = run(answer, 100_000, limits={"concurrency": 4}, timeouts={"stall_s": 100})
+    assert engine.pool.cause.message == "the endpoint has not answered for 100 s"
 
 
 def test_a_pace_slower_than_stall_s_is_no_stall():

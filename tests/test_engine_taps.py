@@ -65,15 +65,6 @@ def test_the_wait_between_two_taps_ends_with_the_run():
     virtual_time.run(main())
 
 
-def test_whoever_only_watches_agrees_to_nothing():
-    """Nothing more is paid for after a pilot unless somebody has said so."""
-
-    async def main():
-        return await Engine(lambda _: (1.0, completion()), 0).watch.agrees()
-
-    assert virtual_time.run(main()) is False
-
-
 def test_what_is_spent_is_told_with_the_budget():
     """After each row."""
     told = []

@@ -10,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from commands import prompts
-from servers import ROOT
+from servers import ROOT, embedded_at_once
 
 from batchrun.cli import batchrun as group
 from batchrun.cli.contents import without_aliases
@@ -36,6 +37,10 @@ def command_lines() -> list[tuple[str, list[str]]]:
             job = yaml.safe_load(text_of(name))["spec"]["jobTemplate"]["spec"]["template"]["spec"]
             found.append((name, job["containers"][0]["args"][1:]))
             continue
+        if name == "evaluation.sh":
+            commands = [line for line in text_of(name).splitlines() if line.lstrip().startswith("batchrun ")]
+            found += [(name, shlex.split(command)[1:]) for command in commands]
+            continue
         lines = [line for line in text_of(name).splitlines() if not line.lstrip().startswith("#")]
         for line in lines:
             for words in re.findall(r"\bbatchrun (?:run|report|export|status|compare) [^\"&|;>]*", line):
@@ -45,7 +50,7 @@ def command_lines() -> list[tuple[str, list[str]]]:
 
 
 def test_there_is_one_of_each():
-    """Cron, systemd, Kubernetes, GitHub, Airflow, make."""
+    """Cron, systemd, Kubernetes, GitHub, Airflow, make, and an evaluation, which GitHub's calls."""
     assert FILES == [
         "Makefile",
         "airflow_dag.py",
@@ -53,9 +58,10 @@ def test_there_is_one_of_each():
         "batchrun.timer",
         "cronjob.yaml",
         "crontab",
+        "evaluation.sh",
         "github-actions.yml",
     ]
-    assert {name for name, _ in command_lines()} == {*FILES} - {"batchrun.timer"}
+    assert {name for name, _ in command_lines()} == {*FILES} - {"batchrun.timer", "github-actions.yml"}
 
 
 @pytest.mark.parametrize(("name", "words"), command_lines(), ids=lambda value: value if isinstance(value, str) else "")
@@ -138,6 +144,53 @@ def test_the_workflow_is_one():
     for step in job["steps"]:
         if "run" in step:
             subprocess.run(["/bin/sh", "-n", "-c", step["run"]], check=True)
+
+
+def test_the_workflow_keeps_what_was_paid_for():
+    """Also where the evaluation fails, under the name by which the next one finds it."""
+    (job,) = yaml.safe_load(text_of("github-actions.yml"))["jobs"].values()
+    restore, save = (step for step in job["steps"] if step.get("uses", "").startswith("actions/cache/"))
+    assert save["if"] == "always()"
+    assert restore["with"] == {**save["with"], "restore-keys": "runs-"}
+    assert save["with"]["key"].startswith("runs-")
+
+
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """Runs the evaluation of two configurations, with an embedded endpoint that answers at once."""
+    for folder in ("configs", "sample_data"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    worse = (ROOT / "configs" / "labels-small.yaml").read_text().replace("max_tokens: 16", "max_tokens: 1")
+    (tmp_path / "configs" / "labels-cut.yaml").write_text(worse)
+    monkeypatch.chdir(tmp_path)
+    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **embedded_at_once(tmp_path)}
+
+    def run(baseline, candidate):
+        configs = [f"configs/labels-{name}.yaml" for name in (baseline, candidate)]
+        command = ["sh", str(EXAMPLES / "evaluation.sh"), *configs, "sample_data/prompts.jsonl"]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.mark.rig
+def test_an_evaluation_stops_at_a_regression(evaluated, tmp_path):
+    """Code 3, and 0 again when it is mended; the baseline is asked once, and each answer stands beside its label."""
+    as_good, worse, mended = evaluated("large", "small"), evaluated("large", "cut"), evaluated("large", "small")
+    assert [done.returncode for done in (as_good, worse, mended)] == [0, 3, 0], as_good.stderr + mended.stderr
+    assert "1 of 3 gates failed: accuracy < -0.02: -0.17 " in worse.stderr
+    assert ["nothing was left to send" in done.stderr for done in (as_good, worse, mended)] == [False, True, True]
+    rows = pd.read_parquet(tmp_path / "runs" / "evaluation" / "candidate.parquet")
+    assert len(rows) == 200
+    assert (rows["content"] == rows["label"]).sum() == 35
+    assert "17.5 %" in (tmp_path / "runs" / "evaluation" / "comparison.md").read_text()
+
+
+@pytest.mark.rig
+def test_an_evaluation_stops_at_a_dearer_model(evaluated):
+    """Its accuracy is as good, its price is not."""
+    done = evaluated("small", "large")
+    assert (done.returncode, "1 of 3 gates failed: cost_usd > +10%: +" in done.stderr) == (3, True)
 
 
 def test_the_dag_is_python():

@@ -199,7 +199,8 @@ def test_broken_releases_of_aiohttp_are_excluded(version, allowed):
 def test_every_import_is_declared():
     """What is imported is a dependency of ours, not only of a dependency."""
     roots = {root for module in MODULES for node in ast.walk(tree_of(module)) for root in _imported(node)}
-    foreign = roots - sys.stdlib_module_names - {"batchrun", "uvloop", "tokenizers"}  # used where they happen to be
+    optional = {"uvloop", "tokenizers", "opentelemetry"}  # used where they happen to be
+    foreign = roots - sys.stdlib_module_names - {"batchrun", *optional}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {"pyyaml" if root == "yaml" else root for root in foreign} == {
         Requirement(text).name for text in project["dependencies"]
@@ -220,9 +221,19 @@ def test_types_are_shipped():
 @pytest.mark.parametrize("code", ["import batchrun", "from batchrun.cli import batchrun"])
 def test_heavy_imports_wait(code):
     """Neither `import batchrun` nor `batchrun --help` pays for what it does not use."""
+    assert loaded_by(code) & HEAVY == set()
+
+
+def test_the_first_request_waits_for_nothing_that_comes_after_it():
+    """Neither for the report's arithmetic and its page, nor for a limit that nobody has set."""
+    later = {"pyarrow.compute", "batchrun.reporting", "jinja2", "matplotlib", "aiolimiter"}
+    assert loaded_by("import batchrun.cli.watching, batchrun.run") & later == set()
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that are there when a process of its own has run some code."""
     command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules, sep='\\n')"]
-    loaded = set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
-    assert loaded & HEAVY == set()
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_no_place_of_work_is_named():

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from engines import request
 
+from batchrun._student import t_975
 from batchrun.cli.progress import Progress
 from batchrun.config import LimitsConfig
 from batchrun.pilot.drift import Drift
-from batchrun.pilot.estimate import Estimate, t_975
+from batchrun.pilot.estimate import Estimate
 from batchrun.pilot.outlook import Interval, Outlook
 from batchrun.pilot.sample import NO_STRATUM, Lengths, Sample
 from batchrun.pilot.settled import COLUMNS, Settled, _busy_s
-from batchrun.piloting import Pilot, _rounded_up
+from batchrun.piloting import Pilot, PilotWatch, _rounded_up
 from batchrun.prompts.check import Checked
 from batchrun.report.format import dollars
 from batchrun.types import Record
@@ -259,6 +262,11 @@ def test_a_size_is_a_number_or_a_share(asked, rows):
 def test_a_budget_to_type_is_rounded_up(usd, text):
     """To three digits, or to cents."""
     assert _rounded_up(usd) == text
+
+
+def test_whoever_only_watches_agrees_to_nothing():
+    """Nothing more is paid for after a pilot unless somebody has said so."""
+    assert asyncio.run(PilotWatch().agrees()) is False
 
 
 def test_a_drift_is_one_line_on_stderr(capsys):

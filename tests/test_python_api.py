@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -197,7 +198,7 @@ def test_many_rows_become_lines(of):
         (np.bool(True), True),
         (np.str_("s"), "s"),
         (np.array([1, 2]), [1, 2]),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "ns"), None),
         (pd.Timestamp("2026-01-02"), "2026-01-02T00:00:00"),
         (math.inf, "inf"),
         ({"a": [math.nan, (1, None)], 2: b"x"}, {"a": [None, [1, None]], "2": "x"}),
@@ -249,16 +250,16 @@ class TestFailures:
         assert len(server.ledger()) == before
 
     def test_what_ends_a_run(self, tmp_path):
-        """The same error as from `run`, with a note of where the answers are."""
+        """The same error as from `run`, with notes of what to do and of where the answers are."""
         with simulated({"faults": [{"kind": "auth"}]}) as server, pytest.raises(EndpointUnusable) as ended:
             batchrun.map(["q0"], keys(server), output=tmp_path / "out")
-        assert str(tmp_path / "out") in ended.value.__notes__[0]
+        assert str(tmp_path / "out") in ended.value.__notes__[-1]
 
     def test_what_cannot_begin(self, config):
-        """It has no note: nothing was answered."""
+        """Its only note is what to do: nothing was answered."""
         with pytest.raises(ConfigError) as refused:
             batchrun.map(["q0"], {**config, "limits": {"concurrency": 0}})
-        assert not hasattr(refused.value, "__notes__")
+        assert refused.value.__notes__ == [refused.value.remedy]
 
 
 class TestAgain:
@@ -378,6 +379,18 @@ class TestLoops:
             return await asyncio.gather(one, batchrun.amap(["q1"], keys(server), output=tmp_path / "two"))
 
         assert [said(answers["content"][0]) for answers in asyncio.run(both())] == ["q0", "q1"]
+
+    @pytest.mark.parametrize("named", [str, Path])
+    def test_a_file_says_where_to(self, named, server, tmp_path):
+        """By its path, as a text or a Path; its run folder and its model hold."""
+        (tmp_path / "run.yaml").write_text(json.dumps(keys(server, output=str(tmp_path / "out"))))
+        answers = batchrun.map(["q0"], named(tmp_path / "run.yaml"))
+        assert (said(answers["content"][0]), answers.attrs["run_folder"]) == ("q0", str(tmp_path / "out"))
+
+    def test_a_prompt_offers_the_names(self):
+        """After a dot, also those that nobody has used yet."""
+        command = [sys.executable, "-c", "import batchrun; print(set(batchrun.__all__) <= set(dir(batchrun)))"]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "True\n"
 
     def test_the_help_says_what_can_be_given(self):
         """`map` and `amap` take the same."""

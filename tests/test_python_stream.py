@@ -90,7 +90,7 @@ def test_what_ends_the_run_is_raised(tmp_path):
     """Where the next record would have come."""
     with simulated({"faults": [{"kind": "auth"}]}) as server, pytest.raises(EndpointUnusable) as ended:
         streamed(["q0"], keys(server, tmp_path / "out"))
-    assert "is kept in" in ended.value.__notes__[0]
+    assert "is kept in" in ended.value.__notes__[-1]
 
 
 def test_what_the_loop_body_raises_is_the_callers(server, tmp_path):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hostile import HOSTILE
-from pages import full_report, report_of, report_with, sample_of, success
+from pages import full_report, report_of, report_with, sample_of, streamed
 from playwright.sync_api import sync_playwright
 
 from batchrun.report.format import visible
@@ -143,7 +143,7 @@ def test_what_is_smuggled_in_does_not_run(reader, full):
 
 def test_hostile_texts_are_shown_and_do_nothing(reader):
     """More than 150 of them, each as an id, a role, a prompt, an answer and a reason to finish."""
-    reader.open(to_html(report_of([success(0)]), [sample_of(text) for text in HOSTILE]), width=390)
+    reader.open(to_html(report_of([streamed(0)]), [sample_of(text) for text in HOSTILE]), width=390)
     assert reader.quiet
     assert reader.overflows == []
     shown = " ".join(reader.window.evaluate("document.body.textContent").split())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrun.pricing import PriceBook, cost_nano_usd, load_prices
+from batchrun.pricing import Deployment, PriceBook, cost_nano_usd, load_prices
+from batchrun.report.format import dollars
 from batchrun.report.markdown import to_markdown
 from batchrun.report.metrics import summarise
 from batchrun.report.outline import MOST_GROUPS
@@ -37,10 +39,12 @@ def row(index: int, tier: str | None = "standard", model: str = MODEL, **values)
     return Record(index=index, custom_id=f"row-{index}", requested_model=model, **{**usual, **values})
 
 
-def report_of(*good: Record, bad: tuple[Record, ...] = (), by: str | None = None, **facts) -> Report:
+def report_of(
+    *good: Record, bad: tuple[Record, ...] = (), by: str | None = None, prices: PriceBook = BOOK, **facts
+) -> Report:
     """The report of some records."""
     batches = [to_batch(good, RESULTS)], [to_batch(bad, FAILURES)]
-    return summarise(*batches, RunFacts(name="run", **facts), prices=BOOK, by=by)
+    return summarise(*batches, RunFacts(name="run", **facts), prices=prices, by=by)
 
 
 def labelled(*labels: object) -> list[Record]:
@@ -51,6 +55,12 @@ def labelled(*labels: object) -> list[Record]:
 def names(groups: list[GroupCost]) -> dict[str, int]:
     """How many rows each group has."""
     return {group.name: group.rows for group in groups}
+
+
+def cells(page: str) -> set[str]:
+    """The lines of a page of text or Markdown, a space between their cells."""
+    plain = page.replace("By column", "").replace("|", " ").replace("&#36;", "$")
+    return {" ".join(line.split()) for line in plain.splitlines()}
 
 
 def test_tiers_are_told_by_what_rows_cost():
@@ -147,6 +157,28 @@ class TestBoth:
         page = write(report_of(*labelled(*range(MOST_GROUPS + 5)), by="label"))
         assert page.count("label &#61; ") + page.count("label = ") == MOST_GROUPS
         assert "and 5 more" in page
+
+    def test_what_is_not_known_is_not_nothing(self, write):
+        """Without usage the cost of a value is unknown, without a price it is unpriced; neither is $0."""
+        untold = {"prompt_tokens": None, "completion_tokens": None, "usage_source": "missing"}
+        rows = [
+            row(0, None, input='{"label": "a"}', **untold),
+            row(1, None, input='{"label": "b"}'),
+            row(2, input='{"label": "c"}'),
+            row(3, None, input='{"label": "c"}'),
+        ]
+        shown = cells(write(report_of(*rows, by="label")))
+        assert {"unknown label = a: 1 row, 0 + 0 tokens", "unpriced label = b: 1 row, 100 + 50 tokens"} <= shown
+        assert f"{dollars(rows[2].cost_usd)} label = c: 2 rows, 200 + 100 tokens, 1 unpriced" in shown
+
+    def test_what_a_deployment_answered_is_not_unpriced(self, write):
+        """Its time is paid."""
+        hourly = Deployment(model="*#accounts/me/*", usd_per_gpu_hour=8)
+        prices = msgspec.structs.replace(BOOK, deployments=[hourly])
+        ours = row(0, model="m#accounts/me/deployments/d", input='{"label": "a"}')
+        assert "by the hour label = a: 1 row, 100 + 50 tokens" in cells(
+            write(report_of(ours, by="label", prices=prices))
+        )
 
     def test_one_tier_is_not_worth_a_section(self, write):
         """Two are."""

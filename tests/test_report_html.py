@@ -14,7 +14,7 @@ import pytest
 from hostile import HOSTILE, KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pages import START, Parsed, failure, full_report, report_of, report_with, sample_of, success
+from pages import START, Parsed, failure, full_report, report_of, report_with, sample_of, streamed
 
 from batchrun.report import outline
 from batchrun.report.charts import LEAST_ROWS, MOST_TICKS, charts
@@ -32,12 +32,12 @@ HEADINGS = re.compile(r"h[1-6]")
 ENDED = [
     report_of([]),
     report_of([], rows=5),
-    report_of([success(0)]),
-    report_of([success(0)], rows=None),
-    report_of([success(0)], rows=9, sessions=[Session(started_at=0)]),
+    report_of([streamed(0)]),
+    report_of([streamed(0)], rows=None),
+    report_of([streamed(0)], rows=9, sessions=[Session(started_at=0)]),
     report_of([], [failure(index) for index in range(30)]),
-    report_of([success(index, cost_usd=None, requested_model="local") for index in range(30)]),
-    report_of([success(index) for index in range(30)], simulated=True),
+    report_of([streamed(index, cost_usd=None, requested_model="local") for index in range(30)]),
+    report_of([streamed(index) for index in range(30)], simulated=True),
 ]
 
 
@@ -86,10 +86,10 @@ def test_every_state_of_a_run_has_a_page(report):
 @pytest.mark.parametrize(
     ("report", "is_a"),
     [
-        (report_of([success(0)]), "good"),
+        (report_of([streamed(0)]), "good"),
         (report_of([]), "mixed"),
-        (report_of([success(0)], rows=2), "mixed"),
-        (report_of([success(0)], [failure(1)]), "mixed"),
+        (report_of([streamed(0)], rows=2), "mixed"),
+        (report_of([streamed(0)], [failure(1)]), "mixed"),
         (report_of([], [failure(0)]), "bad"),
         (report_of([], rows=1), "bad"),
     ],
@@ -250,7 +250,7 @@ class TestSamples:
     """A look at what was bought."""
 
     def rows(self, **values):
-        return to_batch([success(index, **{"content": f"answer {index}", **values}) for index in range(10)], RESULTS)
+        return to_batch([streamed(index, **{"content": f"answer {index}", **values}) for index in range(10)], RESULTS)
 
     def test_they_are_spread_over_the_results(self):
         """Two of ten, whatever the batches: the middle of each half."""
@@ -275,7 +275,7 @@ class TestSamples:
 
     def test_where_nothing_is_there_it_is_said(self):
         """With what would have kept it; and an answer without text is said to be."""
-        page = to_html(report_of([success(0)]), samples_of([self.rows(content=None)], 10, 1))
+        page = to_html(report_of([streamed(0)]), samples_of([self.rows(content=None)], 10, 1))
         assert "The folder does not hold this prompt" in page
         assert "The answer has no text." in page
 
@@ -286,7 +286,7 @@ class TestSamples:
 
     def test_lines_are_kept(self):
         """An answer of several lines is shown in several lines, and code with its indents."""
-        page = to_html(report_of([success(0)]), samples_of([self.rows(content="one\n\n  <two>  2\x07")], 10, 1))
+        page = to_html(report_of([streamed(0)]), samples_of([self.rows(content="one\n\n  <two>  2\x07")], 10, 1))
         assert "<pre>\none\n\n  &lt;two&gt; 2\\x07</pre>" in page
 
     @pytest.mark.parametrize("damaged", ["{", "[[[", '"text"', "[" * 100_000, '[1, {"role": 2}]'])
@@ -300,8 +300,8 @@ class TestCharts:
 
     def test_few_rows_have_no_chart(self):
         """The table of the slowest rows has them all."""
-        assert charts(report_of([success(index) for index in range(LEAST_ROWS - 1)])) == []
-        assert charts(report_of([success(index) for index in range(LEAST_ROWS)])) != []
+        assert charts(report_of([streamed(index) for index in range(LEAST_ROWS - 1)])) == []
+        assert charts(report_of([streamed(index) for index in range(LEAST_ROWS)])) != []
 
     def test_the_latency_curve_is_the_quantiles(self):
         """One point for each percentile."""
@@ -325,7 +325,7 @@ class TestCharts:
 
     def test_intervals_hold_enough_rows_to_mean_something(self):
         """A few rows are not spread over 120 intervals; many are."""
-        few, many = full_report(), report_of([success(index) for index in range(1000)])
+        few, many = full_report(), report_of([streamed(index) for index in range(1000)])
         intervals = [len(report.timeline.succeeded) for report in (few, many)]
         drawn = [len(charts(report)[1].lines[0].x) - 1 for report in (few, many)]
         assert drawn == [intervals[0] / 2, intervals[1]]
@@ -342,12 +342,12 @@ class TestCharts:
     def test_ceilings_end_with_the_chart(self):
         """A session that went on after its last row is drawn up to that row."""
         session = Session(started_at=START, wall_s=900, ceilings=[(0, 8), (2, 16), (800, 9)])
-        chart = charts(report_of([success(index) for index in range(30)], sessions=[session]))[2]
+        chart = charts(report_of([streamed(index) for index in range(30)], sessions=[session]))[2]
         assert chart.lines[1].x == [0, 2, chart.x.high]
 
     def test_what_did_not_happen_is_not_drawn(self):
         """No chart of refusals without one, none of a cost that is not known."""
-        report = report_of([success(index, cost_usd=None) for index in range(30)])
+        report = report_of([streamed(index, cost_usd=None) for index in range(30)])
         assert {"refused", "spend"} & {chart.name for chart in charts(report)} == set()
 
     @settings(max_examples=25, deadline=None)
@@ -356,7 +356,7 @@ class TestCharts:
         """Whatever was measured: rising ticks within the axis, two to seven of them, and no line beyond its end."""
         times = [(index * pause_us, index * pause_us + latency) for index, latency in enumerate(latencies_us)]
         good = [
-            success(index, latency_s=(ended - began) / 1e6, started_at=began, finished_at=ended)
+            streamed(index, latency_s=(ended - began) / 1e6, started_at=began, finished_at=ended)
             for index, (began, ended) in enumerate(times)
         ]
         for chart in charts(report_of(good)):

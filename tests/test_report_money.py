@@ -282,6 +282,20 @@ class TestCaching:
         assert report.tokens.cached_share == share
         assert says in to_text(report)
 
+    @pytest.mark.parametrize(("tier", "saved_usd"), [("standard", 0.00027), ("priority", 0.00054)])
+    def test_what_it_saved_is_at_the_prices_of_the_tier(self, tier, saved_usd):
+        """Dearer tokens save more."""
+        price = msgspec.structs.replace(
+            PAID.prices[DEAR],
+            priority_input_usd_per_mtok=6.0,
+            priority_cached_input_usd_per_mtok=0.6,
+            priority_output_usd_per_mtok=30.0,
+        )
+        prices = msgspec.structs.replace(PAID, prices={DEAR: price})
+        batch = to_batch([row(0, used(1000, 10, 100))], RESULTS)
+        cost = summarise([batch], [], RunFacts(name="run", tier=tier), prices=prices).cost
+        assert cost.saved_by_caching_usd == saved_usd
+
 
 class TestLastSession:
     """The last start of a run and the whole job apart."""
@@ -301,6 +315,15 @@ class TestLastSession:
         last = report_of(*made, sessions=[0, 10 * SECOND]).last_session
         assert (last.rows, last.prompt_tokens, last.cached_tokens, last.completion_tokens) == (1, 2700, 100, 270)
         assert round(last.cost_usd * 1e9) == nano_usd([used(2000, 200, 100), used(700, 70)], DEAR)
+
+    def test_rows_in_a_tier_of_their_own_cost_what_they_cost(self):
+        """Which tier it was stands nowhere but in the cost of the row; nor need its price be in the table."""
+        late = {"started_at": 11 * SECOND, "finished_at": 12 * SECOND}
+        made = row(0, used(9, 9)), row(1, used(9, 9), cost_usd=0.5, **late), row(2, used(9, 9), model="other", **late)
+        last = report_of(*made[:2], sessions=[0, 10 * SECOND]).last_session
+        assert (last.cost_usd, last.cost_partial) == (0.5, False)
+        last = report_of(*made, sessions=[0, 10 * SECOND]).last_session
+        assert (last.cost_usd, last.unpriced_models) == (0.5, ["other"])
 
     def test_what_is_unknown_of_an_earlier_session_is_not_in_the_last(self):
         """Its total is whole."""

@@ -271,8 +271,8 @@ def test_a_column_that_was_not_kept(tmp_path):
     out = folder_of(tmp_path / "out", [record(0)], 1)
     asked = called("report", out, "--by", "lable")
     assert asked.code == 2
-    assert "this run kept no column lable" in asked.err
-    assert "label or split" in asked.err
+    assert "the column lable was not kept, only label, split" in asked.err
+    assert asked.last == "exit 2: nothing was sent. Next: did you mean label?"
 
 
 def test_no_escape_of_the_data_reaches_the_terminal(tmp_path):

@@ -7,66 +7,14 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import BOOK, MODEL, SECOND, START, failure, report_of, report_with, success
 
-from batchrun.pricing import Price, PriceBook
 from batchrun.report import format as fmt
+from batchrun.report.html import to_html
 from batchrun.report.markdown import to_markdown
-from batchrun.report.metrics import summarise
 from batchrun.report.outline import headline
-from batchrun.report.summary import Report, RunFacts, Session
+from batchrun.report.summary import Report, Session, to_json
 from batchrun.report.text import to_text
-from batchrun.store.schema import FAILURES, RESULTS, to_batch
-from batchrun.types import Record
-
-SECOND = 1_000_000
-START = 1_795_368_000 * SECOND
-FLASH = "accounts/fireworks/models/glm-5p3-flash"
-BOOK = PriceBook(
-    date="2026-11-22",
-    source="a contract",
-    prices={
-        FLASH: Price(
-            model=FLASH,
-            input_usd_per_mtok=0.15,
-            cached_input_usd_per_mtok=0.03,
-            output_usd_per_mtok=0.5,
-            note="invented",
-        )
-    },
-)
-
-
-def success(index: int, **values) -> Record:
-    """An answer of 100 + 50 tokens, half of the prompt cached, for 34,000 nano-dollars."""
-    usual = {
-        "requested_model": FLASH,
-        "finish_reason": "stop",
-        "prompt_tokens": 100,
-        "cached_tokens": 50,
-        "completion_tokens": 50,
-        "total_tokens": 150,
-        "usage_source": "endpoint",
-        "cost_usd": 0.000034,
-        "attempts": 1,
-        "queued_s": 0.0001,
-        "latency_s": 1 + index / 10,
-        "server_processing_s": 0.75,
-        "started_at": START + index * SECOND,
-        "finished_at": START + (index + 2) * SECOND,
-    }
-    return Record(index=index, custom_id=f"row-{index}", **{**usual, **values})
-
-
-def failure(index: int, error_type: str, message: str, **values) -> Record:
-    """A row that failed."""
-    usual = {"requested_model": FLASH, "attempts": 1, "latency_s": 0.04, "error_type": error_type}
-    return Record(index=index, custom_id=f"row-{index}", error_message=message, **{**usual, **values})
-
-
-def report_of(good: list[Record], bad: list[Record] | None = None, **facts) -> Report:
-    """The report of a few records."""
-    run = RunFacts(**{"name": "run", "rows": len(good) + len(bad or []), **facts})
-    return summarise([to_batch(good, RESULTS)], [to_batch(bad or [], FAILURES)], run, prices=BOOK)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +33,7 @@ def small() -> Report:
     facts = {
         "name": "quickstart",
         "rows": 10,
-        "models": [FLASH],
+        "models": [MODEL],
         "endpoint": "https://api.fireworks.ai/inference/v1",
         "price_date": BOOK.date,
         "price_source": BOOK.source,
@@ -127,7 +75,7 @@ Cost      $0.000204  in all
 Speed          1.12  rows/s
                75.0  prompt tokens/s
                37.5  completion tokens/s
-               1.50  requests in flight on the mean
+               1.51  requests in flight on the mean
 
 Retries           2  rows took more than one attempt
                   7  of 13 attempts brought no result
@@ -219,7 +167,7 @@ The last session ended with exit code 130: stopped by SIGINT.
 | 1.12 | rows/s |
 | 75.0 | prompt tokens/s |
 | 37.5 | completion tokens/s |
-| 1.50 | requests in flight on the mean |
+| 1.51 | requests in flight on the mean |
 
 ## Retries
 
@@ -281,6 +229,24 @@ def test_markdown_is_the_golden_page(small):
 def test_text_keeps_to_its_width(small, width):
     """No line is longer than the terminal is wide, down to forty columns."""
     assert max(map(len, to_text(small, width).splitlines())) <= max(width, 40)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(40, ["524,350"]), (80, ["996,153", "1,038,091", "1,048,576"])])
+def test_columns_of_large_numbers_do_not_touch(width, shown):
+    """Some models take a million tokens; the columns that no longer fit are left out."""
+    page = to_text(report_of([success(0, prompt_tokens=1_048_576), success(1, prompt_tokens=123)]), width)
+    (line,) = [line for line in page.splitlines() if line.startswith("prompt  ")]
+    assert line.split()[-len(shown) :] == shown
+    assert len(line) <= width
+
+
+@pytest.mark.parametrize("write", [to_text, to_markdown, to_html, to_json])
+def test_what_no_endpoint_can_mean_breaks_no_page(write):
+    """Two times of 1e308 seconds have no finite sum; they are left out as what is not known."""
+    claims = {"server_processing_s": 1e308, "perf_metrics": '{"prefill-duration":1e308,"tokenizer-duration":1e308}'}
+    report = report_of([success(0, **claims), success(1, **claims), success(2)])
+    assert (report.latency.server_processing_s.count, report.latency.overhead_s.count) == (1, 1)
+    assert write(report)
 
 
 def test_wide_characters_take_two_columns():
@@ -350,7 +316,7 @@ class TestBoth:
     def test_costs_of_two_models_stand_apart(self, write):
         """The dearest comes first, the unpriced one is there."""
         page = write(report_of([success(0), success(1), success(2, requested_model="local", cost_usd=None)]))
-        assert page.index(f"2 rows of {FLASH}") < page.index("1 row of local")
+        assert page.index(f"2 rows of {MODEL}") < page.index("1 row of local")
 
     def test_the_client_as_bottleneck(self, write):
         """Latencies that are our own loop's are said to be."""
@@ -383,20 +349,6 @@ HOSTILE = (
 )
 
 
-def hostile_report(text: str) -> Report:
-    """A report with a text in every place that takes text from outside."""
-    return report_of(
-        [success(0, requested_model=text, finish_reason=text, cost_usd=None), success(1)],
-        [failure(2, "server_error", text), Record(index=3, custom_id=text, error_type="timed_out", error_message="")],
-        name=text,
-        models=[text],
-        endpoint=text,
-        price_date=text,
-        price_source=text,
-        sessions=[Session(started_at=START, exit_code=8, cause=text)],
-    )
-
-
 @pytest.mark.parametrize("write", [to_text, to_markdown])
 def test_a_run_that_a_limit_of_its_own_ended_does_not_go_on_by_itself(write):
     """A budget, a deadline or a pilot would end it again."""
@@ -411,12 +363,12 @@ def test_a_run_that_a_limit_of_its_own_ended_does_not_go_on_by_itself(write):
 )
 def test_nothing_unseen_passes(write, text):
     """No control, bidi mark or surrogate from outside reaches a page, wherever it stood."""
-    report = hostile_report(text if text != "\ud800" else "x")
+    report = report_with(text if text != "\ud800" else "x")
     page = write(report) if text != "\ud800" else write(report_of([], name=text))
     assert [c for c in page if c != "\n" and not c.isprintable()] == []
 
 
-PLAIN = to_markdown(hostile_report("x"))
+PLAIN = to_markdown(report_with("x"))
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -426,7 +378,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 @given(WORDS)
 def test_markdown_tables_keep_their_shape(text):
     """No text from outside opens a cell, a line, a tag, a code span, a link or an image."""
-    page = to_markdown(hostile_report(f"x{text}"))
+    page = to_markdown(report_with(f"x{text}"))
     assert [line.count("|") for line in page.splitlines()] == [line.count("|") for line in PLAIN.splitlines()]
     for opener in ("<", "`", "](", "!["):
         assert page.count(opener) == PLAIN.count(opener)
@@ -442,7 +394,7 @@ def test_markdown_tables_keep_their_shape_whatever_comes(text):
 
 def test_markdown_shows_hostile_text_as_text():
     """Everything that GitHub could act on has become an entity."""
-    page = to_markdown(hostile_report(HOSTILE))
+    page = to_markdown(report_with(HOSTILE))
     assert "&#60;script&#62;alert(1)&#60;/script&#62;" in page
     for harmful in ("<script", "`x`", "![a]", "http://e.vil", "@you", "\n# big"):
         assert harmful not in page
@@ -502,7 +454,16 @@ def test_duration(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0.000"), (0.0001, "<0.001"), (1.23456, "1.235"), (999.9, "999.900"), (12_345.6, "12,346")]
+    ("value", "text"),
+    [
+        (0, "0.000"),
+        (0.0001, "<0.001"),
+        (1.23456, "1.235"),
+        (999.9, "999.900"),
+        (999.9996, "1,000"),
+        (12_345.6, "12,346"),
+        (1e29, "1.00e+29"),
+    ],
 )
 def test_seconds(value, text):
     """Milliseconds as long as they matter; a positive time is not 0."""
@@ -510,7 +471,18 @@ def test_seconds(value, text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "unknown"), (0.01234, "0.0123"), (2, "2.00"), (32.123, "32.1"), (4685.4, "4,685")]
+    ("value", "text"),
+    [
+        (None, "unknown"),
+        (0, "0.00"),
+        (1e-6, "<0.0001"),
+        (0.01234, "0.0123"),
+        (2, "2.00"),
+        (32.123, "32.1"),
+        (99.96, "100"),
+        (4685.4, "4,685"),
+        (2**63, "9.22e+18"),
+    ],
 )
 def test_rate(value, text):
     """Three significant digits, or whole numbers."""

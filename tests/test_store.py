@@ -273,20 +273,6 @@ def test_a_retried_row_is_seen_once_while_the_run_goes_on(tmp_path):
     assert seen == [[0], []]
 
 
-def test_what_is_sealed_while_a_reader_looks_is_found_in_its_part(tmp_path):
-    """The journal file that was there a moment ago is gone, and a reader goes on."""
-    path = tmp_path / "out"
-    with opened(path, 2) as store:
-        started(store)
-        store.keep(record(0))
-        store.abandon()
-    before = Snapshot(path)
-    (number,) = before._numbers()
-    keep_all(path, [record(1)], 2)
-    assert before._read_segment(number) == []
-    assert Snapshot(path).table("results")["index"].to_pylist() == [0, 1]
-
-
 def test_a_success_stands_whatever_the_journal_says_later(tmp_path):
     """D6 holds before a segment is sealed, too."""
     path = tmp_path / "out"
@@ -362,7 +348,7 @@ def test_the_same_requests_fit_whatever_else_changed(tmp_path):
         kept = fit(
             RunFolder(tmp_path / "out"), run_file(2, run_id="new", config={"input": "x", "a": 1}, prices={"b": 2})
         ).run
-    assert (kept.run_id, kept.prices, kept.config["a"]) == ("0" * 32, {}, 1)
+    assert (kept.run_id, kept.prices, kept.config["a"]) == ("0" * 32, run_file(2).prices, 1)
 
 
 def test_a_folder_of_a_newer_batchrun_is_refused(tmp_path):

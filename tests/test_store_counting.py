@@ -8,6 +8,8 @@ from stores import keep_all, opened, record, started
 from batchrun.errors import FolderUnusable
 from batchrun.store.counting import _rows_of, count_kept
 from batchrun.store.folder import RunFolder
+from batchrun.store.fs import reading
+from batchrun.store.unsealed import read_unsealed
 
 RUN = "0" * 32
 
@@ -44,15 +46,43 @@ def test_a_failure_that_became_a_success_is_no_failure_any_more(tmp_path):
     assert counted(tmp_path / "out") == (2, 1, 1)
 
 
-def test_what_is_sealed_while_it_is_counted_is_in_its_part(tmp_path):
-    """The journal file is gone, and there is nothing to be said of it; one that cannot be read is damage."""
+def test_what_is_sealed_while_a_reader_looks_is_in_its_part(tmp_path):
+    """A journal file that was there a moment ago is gone, and a reader goes on."""
+    keep_and_leave(tmp_path / "out", 2, record(0))
+    folder = RunFolder(tmp_path / "out")
+
+    def read_late(number):
+        keep_all(tmp_path / "out", [record(1)], 2)
+        return _rows_of(folder, RUN, number)
+
+    segments, manifest = read_unsealed(folder, RUN, read_late)
+    assert segments == {}
+    assert sum(part.rows for part in manifest.parts.values()) == 2
+
+
+def test_what_is_sealed_after_it_was_read_counts_once(tmp_path):
+    """The manifest, which is read after the journal, says what is in a part."""
+    keep_and_leave(tmp_path / "out", 2, record(0))
+    folder = RunFolder(tmp_path / "out")
+
+    def read_early(number):
+        rows = _rows_of(folder, RUN, number)
+        keep_all(tmp_path / "out", [record(1)], 2)
+        return rows
+
+    segments, manifest = read_unsealed(folder, RUN, read_early)
+    assert segments == {}
+    assert sum(part.rows for part in manifest.parts.values()) == 2
+
+
+def test_a_segment_that_cannot_be_read_is_damage(tmp_path):
+    """It is not passed over as one that was sealed."""
     keep_and_leave(tmp_path / "out", 1, record(0))
     folder = RunFolder(tmp_path / "out")
-    (path,) = folder.journal.glob("*.jl")
-    number = tuple(map(int, path.stem.split("-")))
-    assert len(_rows_of(folder, RUN, number)) == 1
-    path.unlink()
-    assert _rows_of(folder, RUN, number) == []
-    path.symlink_to("elsewhere")
-    with pytest.raises(FolderUnusable, match="is a symbolic link"):
-        _rows_of(folder, RUN, number)
+
+    def unreadable(_number):
+        with reading(folder.run_file / "nothing"):
+            return []
+
+    with pytest.raises(FolderUnusable, match="cannot be read: Not a directory"):
+        read_unsealed(folder, RUN, unreadable)

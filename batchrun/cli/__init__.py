@@ -19,10 +19,10 @@ from batchrun.cli.status import status
 from batchrun.cli.verify import verify
 
 _COMPLETION = """\b
-Completion with the Tab key, one line for your shell:
-  eval "$(_BATCHRUN_COMPLETE=bash_source batchrun)"   # in ~/.bashrc
-  eval "$(_BATCHRUN_COMPLETE=zsh_source batchrun)"    # in ~/.zshrc
-  _BATCHRUN_COMPLETE=fish_source batchrun | source    # in config.fish
+Completion with the Tab key: this line, at the end of your shell's file.
+  eval "$(_BATCHRUN_COMPLETE=bash_source batchrun)"   # ~/.bashrc
+  eval "$(_BATCHRUN_COMPLETE=zsh_source batchrun)"    # ~/.zshrc
+  _BATCHRUN_COMPLETE=fish_source batchrun | source    # config.fish
 """
 
 

@@ -6,7 +6,6 @@ import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 
@@ -30,7 +29,10 @@ _OPTIONS = [
     ),
     click.option("--webhook", metavar="URL", help="Post how the run ended to URL, as JSON."),
     click.option(
-        "--metrics-file", metavar="FILE", help="Write gauges for Prometheus (node-exporter's textfile) to FILE."
+        "--metrics-file",
+        metavar="FILE",
+        type=click.Path(),
+        help="Write gauges for Prometheus (node-exporter's textfile) to FILE.",
     ),
     click.option(
         "--log-format",
@@ -163,6 +165,8 @@ def seconds_of(text: str | None) -> float | None:
 
 
 def _below(url: str, name: str) -> str:
+    from urllib.parse import urlsplit, urlunsplit
+
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 

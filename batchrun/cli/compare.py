@@ -17,8 +17,8 @@ GATE_FAILED = 3
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_COMPARE"})
-@click.argument("out_a", metavar="OUT_A")
-@click.argument("out_b", metavar="OUT_B")
+@click.argument("out_a", metavar="OUT_A", type=click.Path())
+@click.argument("out_b", metavar="OUT_B", type=click.Path())
 @click.option(
     "--column",
     metavar="NAME",
@@ -34,7 +34,9 @@ GATE_FAILED = 3
     "has none (METRIC > 10).",
 )
 @text_or_page("compare")
-@click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is stdout.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), default="-", show_default=True, help="Where to; - is stdout."
+)
 def compare(*, out_a: str, out_b: str, column: str | None, fail_if: tuple[str, ...], form: str, output: str) -> int:
     """Compare the run folder OUT_B with OUT_A: cost, tokens, latency, failures, answers.
 
@@ -64,11 +66,13 @@ def compare(*, out_a: str, out_b: str, column: str | None, fail_if: tuple[str, .
     gates = [parse_gate(text, accuracy=column is not None) for text in fail_if]
     found = compare_folders(out_a, out_b, column=column, gates=gates)
     write_out(_laid_out(found, form), output)
-    failed = [gate for gate in found.gates if gate.failed]
+    failed, after = [gate for gate in found.gates if gate.failed], shlex.join(["batchrun", "report", out_b])
     if failed:
         why = f"{len(failed)} of {len(gates)} gates failed: {'; '.join(map(judged, failed))}"
-        last_line(GATE_FAILED, why, shlex.join(["batchrun", "report", out_b]))
+        last_line(GATE_FAILED, why, after)
         return GATE_FAILED
+    if gates and output != "-":
+        last_line(0, f"no gate failed, of {len(gates)}", after)
     return 0
 
 

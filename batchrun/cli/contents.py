@@ -1,8 +1,13 @@
-"""The group of commands: other tools' names for our options, and the versions that matter."""
+"""The group of commands: other tools' names for our options, completion, and the versions that matter."""
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import click
+
+from batchrun.cli.lines import put
 
 ALIASES = {
     "--input-file": "--input",
@@ -20,6 +25,16 @@ _LIBRARIES = ("aiohttp", "click", "msgspec", "pyarrow")
 
 class Contents(click.Group):
     """A group whose commands that run something know the aliases as well."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run what is typed, or complete it: then click is asked by a variable, and nothing is run."""
+        if "_BATCHRUN_COMPLETE" in os.environ:
+            from click.shell_completion import add_completion_class
+
+            from batchrun.cli.completing import Zsh
+
+            add_completion_class(Zsh)
+        return super().main(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All of them, in the order in which one needs them."""
@@ -49,7 +64,7 @@ def show_versions(context: click.Context, _option: click.Parameter, wanted: bool
 
     from batchrun import __version__
 
-    click.echo(f"batchrun {__version__}")
-    click.echo(f"Python {platform.python_version()} on {platform.system()} {platform.release()} {platform.machine()}")
-    click.echo(", ".join(f"{name} {version(name)}" for name in _LIBRARIES))
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    put(f"batchrun {__version__}\nPython {platform.python_version()} on {system}\n{libraries}")
     context.exit()

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_EXPORT"})
-@click.argument("out", metavar="OUT")
-@click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is stdout.")
+@click.argument("out", metavar="OUT", type=click.Path())
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), default="-", show_default=True, help="Where to; - is stdout."
+)
 @click.option(
     "--format",
     "form",
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     "--sorted", "sort", is_flag=True, envvar="BATCHRUN_EXPORT_SORTED", help="Write the rows in the order of the input."
 )
 @click.option(
-    "--join", metavar="INPUT", help="Put the columns of INPUT first; implies --sorted. For jsonl, parquet and csv."
+    "--join",
+    metavar="INPUT",
+    type=click.Path(),
+    help="Put the columns of INPUT first; implies --sorted. For jsonl, parquet and csv.",
 )
 def export(*, out: str, output: str, form: Form | None, sort: bool, join: str | None) -> None:
     """Write what the run folder OUT holds, successes and failures, in one file.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
-from pathlib import Path
 
 import click
 
-from batchrun.cli.lines import last_line
+from batchrun.cli.lines import last_line, say
 from batchrun.errors import ConfigError
 
 _FIREWORKS = "https://api.fireworks.ai/inference/v1"
@@ -20,8 +18,17 @@ _MODELS = {_FIREWORKS: "accounts/fireworks/models/glm-5p3-flash", "simulated": "
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_INIT"})
 @click.argument("file", metavar="[FILE]", default="batchrun.yaml", type=click.Path())
-@click.option("-i", "--input", "source", metavar="FILE", help="The prompts: .jsonl, .csv or .parquet, or a glob.")
-@click.option("-o", "--output", metavar="OUT", default="runs/{name}", show_default=True, help="The run folder.")
+@click.option(
+    "-i",
+    "--input",
+    "source",
+    metavar="FILE",
+    type=click.Path(),
+    help="The prompts: .jsonl, .csv or .parquet, or a glob.",
+)
+@click.option(
+    "-o", "--output", metavar="OUT", type=click.Path(), default="runs/{name}", show_default=True, help="The run folder."
+)
 @click.option("--base-url", metavar="URL", help="The endpoint; `simulated` needs no key and costs nothing.")
 @click.option("--api-key-env", metavar="NAME", help="The variable that holds the key, where it is not Fireworks'.")
 @click.option("-m", "--model", metavar="MODEL", help="The model.")
@@ -39,6 +46,8 @@ def init(*, file: str, force: bool, output: str, **given: str | int | None) -> i
       batchrun init
       batchrun init try.yaml -i prompts.jsonl --base-url simulated
     """  # noqa: D301 (click reads the backspace)
+    from pathlib import Path
+
     if file != "-" and Path(file).exists() and not force:
         raise ConfigError(
             f"{file} is there already",
@@ -54,18 +63,30 @@ def init(*, file: str, force: bool, output: str, **given: str | int | None) -> i
     with opened(file, binary=False) as sink:
         sink.write(text.encode())
     if file != "-":
-        last_line(0, f"wrote {file}", f"batchrun plan {shlex.quote(file)}")
+        last_line(0, f"wrote {file}", _next(file, answers["source"]))
     return 0
+
+
+def _next(file: str, source: str) -> str:
+    """What it would cost; where there are no prompts yet, they come first."""
+    from pathlib import Path
+
+    plan = f"batchrun plan {shlex.quote(file)}"
+    if source.endswith(".jsonl") and "*" not in source and not Path(source).exists():
+        return f"""echo '{{"prompt": "Name a river."}}' > {shlex.quote(source)}; {plan}"""
+    return plan
 
 
 def _ask_for_the_rest(given: dict[str, str | int | None]) -> dict[str, str]:
     """What was not given: asked for on a terminal, else the default."""
-    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    from batchrun.cli.question import can_ask
+
+    asks = can_ask()
 
     def answer(name: str, question: str, default: str) -> str:
         value = given.get(name)
         if value is None:
-            value = click.prompt(question, default=default, err=True) if asks else default
+            value = _prompted(question, default) if asks else default
         return str(value).strip()
 
     base_url = answer("base_url", "Endpoint: a URL, or `simulated` (no key, no cost)", _FIREWORKS)
@@ -78,6 +99,14 @@ def _ask_for_the_rest(given: dict[str, str | int | None]) -> dict[str, str]:
         "concurrency": answer("concurrency", "Requests in flight, at most", "64"),
         "max_cost": answer("max_cost", "Dollars to spend, at most, or none", "none"),
     }
+
+
+def _prompted(question: str, default: str) -> str:
+    try:
+        return str(click.prompt(question, default=default, err=True))
+    except click.Abort:  # Ctrl-D
+        say("")
+        raise ConfigError("not all was answered, and nothing is written", remedy="batchrun init --help") from None
 
 
 def _written(file: str, output: str, answers: dict[str, str]) -> str:

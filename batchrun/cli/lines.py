@@ -24,6 +24,15 @@ _MEANS = {
 }
 
 
+def fill_closed_streams() -> None:
+    """Put /dev/null in place of standard streams that were closed, so that no file of a run gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def log_as(form: str) -> None:
     """Say all that follows as `text`, or as `json`: one object a line."""
     _log["form"] = form

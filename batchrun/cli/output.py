@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,13 +40,17 @@ def write_out(text: str, output: str) -> None:
     """Write all that a command has found to `output`, `-` for stdout.
 
     Raises:
-        ConfigError: there is no such place.
+        ConfigError: there is no such place, or stdout is closed.
         StoreError: stdout cannot be written.
     """
     if output == "-":
+        if sys.stdout is None:
+            raise ConfigError("stdout is closed", remedy="name a file with -o")
         if not put(text):
             raise StoreError("the output could not be written", remedy="free the disk, or name a file with -o")
         return
+    from pathlib import Path
+
     try:
         Path(output).write_text(text, encoding="utf-8")
     except OSError as error:

@@ -20,15 +20,21 @@ _TARGET = "prices.yaml"
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_PRICES"})
 @click.argument("model", required=False)
-@click.option("--prices", "own", metavar="FILE", help="Prices of your own, over the shipped ones.")
+@click.option("--prices", "own", metavar="FILE", type=click.Path(), help="Prices of your own, over the shipped ones.")
 @text_or_json("prices")
 @click.option("--refresh", is_flag=True, help="Ask the endpoint for its own price list, and write it into FILE.")
-@click.option("--import", "taken_in", metavar="JSON", help="Write the prices of LiteLLM's file into FILE.")
+@click.option(
+    "--import", "taken_in", metavar="JSON", type=click.Path(), help="Write the prices of LiteLLM's file into FILE."
+)
 @click.option(
     "--provider", default="fireworks_ai", show_default=True, help="Whose prices --import takes, as LiteLLM names it."
 )
-@click.option("-o", "--output", metavar="FILE", help=f"Where to; by default that of --prices, else {_TARGET}.")
-@click.option("--config", metavar="CONFIG", help="A run's configuration: its endpoint, key, proxy and prices.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), help=f"Where to; by default that of --prices, else {_TARGET}."
+)
+@click.option(
+    "--config", metavar="CONFIG", type=click.Path(), help="A run's configuration: its endpoint, key, proxy and prices."
+)
 @click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of it, e.g. endpoint.base_url=simulated."
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
+from batchrun.bar import Totals, bars
 from batchrun.cli.lines import logs_json, say
 from batchrun.cli.question import asked
 from batchrun.errors import Interrupted
@@ -43,10 +44,10 @@ class Progress(PilotWatch):
         self._quiet = quiet
         self._bar: tqdm[NoReturn] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._done = self._failed = self._tokens = self._nano_usd = self._total = 0
-        self._unpriced = False
+        self._totals, self._total = Totals(), 0
         self._marks: list[float] = []
         self._began_at = 0.0
+        self._outage = ""
         self._before = (0, 0)
         self._rest = 0
         self._drift: Drift | None = None
@@ -72,24 +73,16 @@ class Progress(PilotWatch):
     def begin(self, status: Callable[[], Status]) -> None:
         """Start to show how it goes."""
         self._began_at, self._status = time.monotonic(), status
-        self._before = self._done, self._tokens
+        self._before = self._totals.done, self._totals.tokens
         if self._quiet:
             return
         if sys.stderr and sys.stderr.isatty() and not logs_json():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self._total, dynamic_ncols=True, bar_format="{desc} {bar}|{percentage:4.0f} %")
+            self._bar = bars()(total=self._total, dynamic_ncols=True, bar_format="{desc} {bar}|{percentage:4.0f} %")
         self._task = asyncio.get_running_loop().create_task(self._show())
 
     def row(self, record: Record) -> None:
         """Count a settled row."""
-        self._done += 1
-        self._failed += record.error_type is not None
-        self._tokens += record.completion_tokens or 0
-        if record.cost_usd is not None:
-            self._nano_usd += round(record.cost_usd * 1e9)
-        elif record.error_type is None:
-            self._unpriced = True
+        self._totals.add(record)
         projected = self._drift.add(record.index, record.cost_usd or 0.0) if self._drift else None
         if projected is not None and self._drift:
             said = f"the pilot said {dollars(self._drift.said.low)} to {dollars(self._drift.said.high)}"
@@ -122,6 +115,10 @@ class Progress(PilotWatch):
         why = f"{cause}: " if isinstance(cause, Interrupted) else "stopping: "
         self._interrupt(f"{why}waiting for {in_flight:,} in flight (Ctrl-C again: leave them)")
 
+    def warn(self, text: str) -> None:
+        """Say it."""
+        say(f"warning: {text}")
+
     def _interrupt(self, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
@@ -140,6 +137,7 @@ class Progress(PilotWatch):
     async def _show(self) -> None:
         with suppress(asyncio.CancelledError, OSError):  # a terminal that is gone must not end the run
             while True:
+                self._warn_of_outage(self._status().outage)
                 if self._bar is not None:
                     self._draw(self._bar)
                     await asyncio.sleep(BAR_PERIOD_S)
@@ -147,39 +145,47 @@ class Progress(PilotWatch):
                     await asyncio.sleep(LINE_PERIOD_S)
                     say(self.line(), **self.facts())
 
+    def _warn_of_outage(self, outage: str) -> None:
+        """Say it once of each; else whoever mistyped a URL would look at a bar that stands still."""
+        if outage and not self._outage:
+            self._interrupt(f"warning: the endpoint does not work, and is asked again every few seconds: {outage}")
+        self._outage = outage
+
     def _draw(self, bar: tqdm[NoReturn]) -> None:
-        bar.n = self._done
+        bar.n = self._totals.done
         bar.set_description_str(self.line(columns_of_stderr() - _BAR_COLUMNS), refresh=False)
         bar.refresh()
 
     def line(self, room: int = 1000) -> str:
         """How it stands; the facts that matter less are left out where there is no room for them."""
-        status = self._status()
+        from tqdm.utils import disp_len
+
+        status, totals = self._status(), self._totals
         elapsed_s = max(time.monotonic() - self._began_at, 0.001)
         line = ", ".join(
             [
-                f"{self._done:,}/{self._total:,}",
-                f"{self._failed:,} failed",
+                f"{totals.done:,}/{self._total:,}",
+                f"{totals.failed:,} failed",
                 f"{status.in_flight:,}/{status.ceiling:,} in flight",
-                f"{(self._tokens - self._before[1]) / elapsed_s:,.0f} tok/s",
-                self._cost(),
+                f"{(totals.tokens - self._before[1]) / elapsed_s:,.0f} tok/s",
+                totals.cost(),
             ]
         )
-        from tqdm.utils import disp_len
-
+        room -= len(line)
         for more in self._more(status, elapsed_s):
-            if disp_len(line + more) > room:
+            room -= disp_len(more)
+            if room < 0:
                 break
             line += more
         return line
 
     def _more(self, status: Status, elapsed_s: float) -> Iterator[str]:
         """What goes on at the end of a line, the most important first."""
-        done = self._done - self._before[0]
+        done = self._totals.done - self._before[0]
         if done:
             from tqdm import tqdm
 
-            left_s = (self._total - self._done) * elapsed_s / done
+            left_s = (self._total - self._totals.done) * elapsed_s / done
             yield f", {tqdm.format_interval(left_s)} left"
         if (projected_usd := self._projected_usd()) is not None:
             yield f", ~{dollars(projected_usd)} in all"
@@ -193,33 +199,28 @@ class Progress(PilotWatch):
 
     def _projected_usd(self) -> float | None:
         """What this start will have spent when it is done, if its rows go on costing as they did."""
-        if self._done < LEAST_PROJECTED or not self._nano_usd or self._unpriced:
+        totals = self._totals
+        if totals.done < LEAST_PROJECTED or not totals.nano_usd or totals.unpriced:
             return None
-        return self._nano_usd / 1e9 * self._total / self._done
+        return totals.nano_usd / 1e9 * self._total / totals.done
 
     def facts(self) -> dict[str, object]:
         """How it stands, for programs; None is what nobody knows."""
-        status, done = self._status(), self._done - self._before[0]
+        status, totals = self._status(), self._totals
+        done = totals.done - self._before[0]
         elapsed_s = max(time.monotonic() - self._began_at, 0.001)
         return {
             "event": "progress",
-            "done": self._done,
+            "done": totals.done,
             "total": self._total,
-            "failed": self._failed,
+            "failed": totals.failed,
             "rows_per_s": round(done / elapsed_s, 3),
-            "completion_tokens_per_s": round((self._tokens - self._before[1]) / elapsed_s, 3),
-            "eta_s": round((self._total - self._done) * elapsed_s / done, 1) if done else None,
-            "cost_usd": None if self._unpriced else self._nano_usd / 1e9,
+            "completion_tokens_per_s": round((totals.tokens - self._before[1]) / elapsed_s, 3),
+            "eta_s": round((self._total - totals.done) * elapsed_s / done, 1) if done else None,
+            "cost_usd": None if totals.unpriced else totals.nano_usd / 1e9,
             "projected_usd": self._projected_usd(),
             **msgspec.structs.asdict(status),
         }
-
-    def _cost(self) -> str:
-        """What is known of the cost; a plus says that there is more which is not."""
-        if self._unpriced and not self._nano_usd:
-            return "cost unknown"
-        usd = self._nano_usd / 1e9
-        return f"${usd:,.{2 if usd >= 1 else 4}f}{'+' if self._unpriced else ''}"
 
 
 def columns_of_stderr() -> int:

@@ -18,7 +18,7 @@ MOST_SAMPLES = 50
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_REPORT"})
-@click.argument("out", metavar="OUT")
+@click.argument("out", metavar="OUT", type=click.Path())
 @text_or_page("report")
 @click.option(
     "--samples",
@@ -27,14 +27,16 @@ MOST_SAMPLES = 50
     help="With --format html: so many prompts and answers on the page.",
 )
 @click.option("--by", metavar="COLUMN", help="The cost of each value of an input column that keep_columns named.")
-@click.option("--prices", metavar="FILE", help="What if: the same tokens at the prices of a file.")
+@click.option("--prices", metavar="FILE", type=click.Path(), help="What if: the same tokens at the prices of a file.")
 @click.option("--as-model", metavar="M", help="What if: the same tokens, had all been asked of this model.")
 @click.option(
     "--as-tier",
     type=click.Choice(["standard", "priority", "batch"]),
     help="What if: the same tokens in another service tier, or as a batch job.",
 )
-@click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to; - is stdout.")
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(), default="-", show_default=True, help="Where to; - is stdout."
+)
 @click.option("--follow", "follows", is_flag=True, help="Redraw it on the terminal until the run has ended.")
 def report(
     *,
@@ -85,7 +87,7 @@ def _written(found: Report, form: str, folder: RunFolder, samples: int | None) -
         from batchrun.report.html import to_html
         from batchrun.reporting import samples_from
 
-        return to_html(found, samples_from(folder, samples) if samples else None)
+        return to_html(found, samples_from(folder, found, samples) if samples else None)
     if form == "markdown":
         from batchrun.report.markdown import to_markdown
 

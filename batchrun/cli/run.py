@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from batchrun.errors import BatchrunError
     from batchrun.run import Ending
 
+    Last = tuple[int, str, str]
+    """The exit code, why, and what to type next; nothing is to be said where there is no why."""
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN"})
 @configured
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--allow-unpriced", is_flag=True, help="Under a budget: leave rows whose model has no price uncounted.")
 @click.option("--fail-threshold", metavar="N|N%", default="0", show_default=True, help="More failures: exit 3.")
 @attended_by
+@click.option("--otel", is_flag=True, help="Send a trace by OpenTelemetry; OTEL_* variables say where to.")
 @filtered_by
 @click.option(
     "-q", "--quiet", count=True, help="Say only warnings, errors and the last line; -qq: if all is well, nothing."
@@ -68,6 +72,7 @@ def run(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) ->
         from batchrun.cli.plan import show
 
         return show(configuration_of(arguments, sets, options), options)
+    why = ""
     with attended(options) as attendance:
         config = configuration_of(arguments, sets, options)
         if options["verbose"]:
@@ -76,8 +81,10 @@ def run(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) ->
             say(msgspec.yaml.encode(config).decode().rstrip())
         with flowing_out(config, options) if filters else nullcontext() as outflow:
             ending = _walk(config, options, attendance, outflow)
-        attendance.code = _conclude(ending, threshold, options["quiet"], reports=not filters)
+        attendance.code, why, after = _conclude(ending, threshold, options["quiet"], reports=not filters)
         attendance.why = str(ending.cause or "all that was to be done was done")
+    if why:
+        last_line(attendance.code, why, after)  # after the warnings of those who could not be told
     return attendance.code
 
 
@@ -90,12 +97,12 @@ def _walk(config: Config, options: dict[str, Any], attendance: Attendance, outfl
     from batchrun.cli.watching import RunWatch
     from batchrun.run import Options, walk
 
-    how = Options(**{name: options[name] for name in Options.__struct_fields__})
+    how = Options(**{name: options[name] for name in Options.__struct_fields__ if name in options})
     return asyncio.run(walk(config, how, RunWatch(attendance, outflow, quiet=bool(options["quiet"]))))
 
 
-def _conclude(ending: Ending, threshold: tuple[float, bool], quiet: int, *, reports: bool = True) -> int:
-    """Print the report, say how it ended and what to type next; returns the exit code of the contract."""
+def _conclude(ending: Ending, threshold: tuple[float, bool], quiet: int, *, reports: bool) -> Last:
+    """Print the report; returns what the last line is to say."""
     folder = ending.folder
     if not quiet and reports:
         from batchrun.report.text import to_text
@@ -110,8 +117,8 @@ def _conclude(ending: Ending, threshold: tuple[float, bool], quiet: int, *, repo
     return _settled(ending, threshold, f"batchrun report {shlex.quote(folder)}", silent=quiet > 1)
 
 
-def _cut_short(ending: Ending, cause: BatchrunError) -> int:
-    """The last lines of a run that something ended before its time."""
+def _cut_short(ending: Ending, cause: BatchrunError) -> Last:
+    """The end of a run that something ended before its time."""
     rows = ending.report.rows
     if isinstance(cause, BudgetReached | PilotDone):
         why, after = cause.message, cause.remedy
@@ -121,26 +128,23 @@ def _cut_short(ending: Ending, cause: BatchrunError) -> int:
         say(f"error: {cause.message}")
         why = "the endpoint cannot be used" if isinstance(cause, EndpointError) else "the disk failed or is full"
         after = cause.remedy or same_command(ending.folder)
-    last_line(cause.exit_code, f"{why}; {rows.succeeded:,} of {rows.total or 0:,} rows have a result", after)
-    return cause.exit_code
+    return cause.exit_code, f"{why}; {rows.succeeded:,} of {rows.total or 0:,} rows have a result", after
 
 
-def _settled(ending: Ending, threshold: tuple[float, bool], report: str, *, silent: bool) -> int:
-    """The last line of a run that did all that was to be done."""
+def _settled(ending: Ending, threshold: tuple[float, bool], report: str, *, silent: bool) -> Last:
+    """The end of a run that did all that was to be done."""
     rows, total = ending.report.rows, ending.report.rows.total or 0
     kinds = ", ".join(f"{group.rows:,} {group.error_type}" for group in ending.report.failures[:3])
     failed = f"{rows.failed:,} of {total:,} rows failed ({kinds})"
     if rows.failed > _most_failures(threshold, total):
-        last_line(3, failed, same_command(ending.folder) if ending.open_rows else report)
-        return 3
+        return 3, failed, same_command(ending.folder) if ending.open_rows else report
     if silent:
-        return 0
+        return 0, "", ""
     sent = (
         f"{ending.sent:,} request{'' if ending.sent == 1 else 's'} sent" if ending.sent else "nothing was left to send"
     )
     facts = [f"{rows.succeeded:,} of {total:,} rows have a result", *([failed] if rows.failed else []), sent]
-    last_line(0, "; ".join(facts), f"the same without --limit for {rows.missing:,} more" if rows.missing else report)
-    return 0
+    return 0, "; ".join(facts), f"the same without --limit for {rows.missing:,} more" if rows.missing else report
 
 
 def _threshold(text: str) -> tuple[float, bool]:

@@ -11,9 +11,14 @@ import click
     "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes one that is free."
 )
 @click.option(
-    "--scenario", metavar="FILE", help="YAML: latency, limits and faults; see configs/simulated-scenario.yaml."
+    "--scenario",
+    metavar="FILE",
+    type=click.Path(),
+    help="YAML: latency, limits and faults; see configs/simulated-scenario.yaml.",
 )
-@click.option("--ledger", metavar="FILE", help="Append a JSON line for every request that would be charged.")
+@click.option(
+    "--ledger", metavar="FILE", type=click.Path(), help="Append a JSON line for every request that would be charged."
+)
 @click.option("--api-key", metavar="KEY", help="Answer 401 to every other key. By default none is needed.")
 @click.option(
     "--exit-with-stdin", is_flag=True, hidden=True, help="End when stdin ends, and leave SIGINT to the parent."

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchrun.store.live import Live
 
 _SAME_RUN = "the same `batchrun run` command as before"
+_MODELS_SHOWN = 5
 _SILENT_S = 10.0
 _STATES = {
     "running": "a run is going on",
@@ -72,7 +73,7 @@ def _conclude(found: Standing) -> None:
 
 
 def _lines(found: Standing) -> Iterator[str]:
-    from batchrun.report.format import dollars, duration, percent, rate
+    from batchrun.report.format import duration, percent, rate
 
     done = found.succeeded + found.failed
     yield f"{found.folder}: {done:,} of {found.rows:,} rows are done, {percent(done, found.rows)}"
@@ -81,16 +82,28 @@ def _lines(found: Standing) -> Iterator[str]:
         left = f"; {duration(found.eta_s)} left at this speed" if found.eta_s is not None else ""
         yield f"Speed     {rate(found.rows_per_s)} rows/s since the last start{left}"
     yield f"Tokens    {found.prompt_tokens:,} prompt, {found.completion_tokens:,} completion"
-    budget = f" of {dollars(found.max_cost_usd)}" if found.max_cost_usd else ""
-    unpriced = f", and what has no price: {', '.join(found.unpriced_models)}" if found.unpriced_models else ""
-    unpaid = " (simulated: nothing was paid)" if found.simulated else ""
-    yield f"Cost      {dollars(found.cost_usd)}{budget}{unpaid}{unpriced}"
+    yield f"Cost      {', '.join(_costs(found))}"
     if found.live:
         yield from _of_live(found.live, f"batchrun ctl {shlex.quote(found.folder)} resume")
     if found.last_session and found.state != "running":
         session = found.last_session
         code = f" (exit {session.exit_code})" if session.exit_code else ""
         yield f"Last run  {session.cause}{code}; {session.requests:,} requests sent"
+
+
+def _costs(found: Standing) -> Iterator[str]:
+    """What is known, and what is not: no figure stands for what has no price."""
+    from batchrun.report.format import dollars
+
+    apart = found.usd_per_hour is not None or bool(found.unpriced_models)
+    if found.cost_usd or found.max_cost_usd or not apart:
+        budget = f" of {dollars(found.max_cost_usd)}" if found.max_cost_usd else ""
+        yield f"{dollars(found.cost_usd)}{budget}{' (simulated: nothing was paid)' if found.simulated else ''}"
+    if found.usd_per_hour is not None:
+        yield f"{dollars(found.usd_per_hour)} an hour for deployments"
+    if found.unpriced_models:
+        more = len(found.unpriced_models) - _MODELS_SHOWN
+        yield f"unpriced: {', '.join(found.unpriced_models[:_MODELS_SHOWN])}{f' and {more:,} more' if more > 0 else ''}"
 
 
 def _of_live(live: Live, resume: str) -> Iterator[str]:

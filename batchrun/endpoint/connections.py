@@ -100,8 +100,9 @@ class Line(ResponseHandler):
 
     @property
     def usable(self) -> bool:
-        """Whether an idle line is still there, and nothing came on it unasked."""
-        return not (self._heard or self.should_close)
+        """Whether an idle line is still there, not for too long, and nothing came on it unasked."""
+        too_long = self._loop.time() - self.idle_since >= KEEP_ALIVE_S
+        return not (self._heard or too_long or self.should_close)
 
     @property
     def stale(self) -> bool:
@@ -158,14 +159,17 @@ class Target:
         self.keeps_alive = keeps_alive
         self.idle: list[Line] = []
 
-    async def line(self) -> Line:
-        """A connection for one request, which calls `end`; raises one of `BROKEN`."""
-        since = asyncio.get_running_loop().time() - KEEP_ALIVE_S
+    def idle_line(self) -> Line | None:
+        """A connection that was used before, for one request, which calls `end`; None if there is none."""
         while self.idle:
             line = self.idle.pop()
-            if line.usable and line.idle_since > since:
+            if line.usable:
                 return line
             line.drop()
+        return None
+
+    async def new_line(self) -> Line:
+        """A new connection for one request, which calls `end`; raises one of `BROKEN`."""
         try:
             connection = await self._connector.connect(self._asking, [], self._timeout)
         except TimeoutError as error:

@@ -6,7 +6,6 @@ be numbers or text; what is missing or nonsense is None.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +21,12 @@ _TOO_LARGE = 2**63
 
 def perf_metrics_of(headers: Mapping[str, str], body: Any) -> dict[str, Any]:
     """All performance metrics by their names without prefix; what the body says wins over the headers."""
-    metrics: dict[str, Any] = {metric: value for name, value in headers.items() if (metric := _metric(name))}
+    metrics: dict[str, Any] = {
+        name[len(_PREFIX) :]: value for name, value in headers.items() if name.startswith(_PREFIX)
+    }
     if isinstance(body, dict):
         metrics.update(body)
     return metrics
-
-
-@functools.lru_cache(1024)
-def _metric(header: str) -> str | None:
-    """The metric that a header states; None for any other header."""
-    return header.removeprefix(_PREFIX) if header.startswith(_PREFIX) else None
 
 
 def seconds(value: Any) -> float | None:

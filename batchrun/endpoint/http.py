@@ -72,6 +72,11 @@ class HttpEndpoint:
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._secrets = Secrets(key, unquote(self._proxy.password or "") if self._proxy else None)
+        self._key_remedy = (
+            f"check the key in {config.endpoint.api_key_env}"
+            if key
+            else "no key was sent: name the variable that holds it, --set endpoint.api_key_env=MY_KEY"
+        )
         self._single: dict[Api, Target] | None = None
         self._knows_stream_options: bool | None = None
         self.free_retries = self.probes = self.mended = 0
@@ -92,7 +97,11 @@ class HttpEndpoint:
             Throttled, Ambiguous, Rejected, EndpointUnusable: see `batchrun.errors`.
         """
         try:
-            answer, stream = await self._answer_to(request, min(within_s, self._timeouts.attempt_s))
+            total_s = min(within_s, self._timeouts.attempt_s)
+            if request.stream and b'"stream_options"' in request.body:
+                answer, stream = await self._stating_usage(request, total_s)
+            else:
+                answer, stream = await self._sent(request, total_s)
             if not is_success(answer.status):
                 raise error_of(answer, str(self._urls[request.api]))
             if stream is None and looks_like_events(answer.content):
@@ -100,16 +109,16 @@ class HttpEndpoint:
                 stream.feed(answer.content, answer.latency_s)
             completion = stream.completion(answer) if stream else completion_of(answer, request.api)
         except EndpointError as error:
+            if error.error_type == "authentication":
+                error.remedy = self._key_remedy
             self._secrets.out_of_error(error)
             raise
         self.mended += completion.mended
         hidden = stream is not None or b"\\u" in answer.content
         return self._secrets.out_of_completion(completion) if hidden else completion
 
-    async def _answer_to(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
-        """The answer to a request, with the option to state usage as far as the endpoint may know it."""
-        if not request.stream or b'"stream_options"' not in request.body:
-            return await self._sent(request, total_s)
+    async def _stating_usage(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
+        """A stream, with the option to state its usage as far as the endpoint may know it."""
         if self._knows_stream_options is False:
             return await self._sent(_without_stream_options(request), total_s)
         answer, stream = await self._sent(request, total_s)
@@ -130,7 +139,10 @@ class HttpEndpoint:
     async def _sent(self, request: Request, total_s: float) -> tuple[Answer, Stream | None]:
         """One exchange, and another one on a fresh connection if the first met a dead one."""
         try:
-            line = await self._kept_alive[request.api].line()
+            target = self._kept_alive[request.api]
+            line = target.idle_line()
+            if line is None:
+                line = await target.new_line()
             try:
                 return await self._exchange(line, request, total_s)
             except aiohttp.ClientConnectionError:
@@ -139,7 +151,7 @@ class HttpEndpoint:
             self.free_retries += 1
             if self._single is None:
                 self._single = self._open(keep_alive=False)
-            line = await self._single[request.api].line()
+            line = await self._single[request.api].new_line()
             return await self._exchange(line, request, total_s)
         except BROKEN as error:
             raise translated(error, self._where) from None  # the library's text may quote the key that a peer echoes
@@ -156,7 +168,10 @@ class HttpEndpoint:
                 if request.stream and is_success(reply.status):
                     stop = Stop(self._stop) if self._stop else None
                     stream = Stream(request, sent_at=deadline.began_at, stop=stop)
-                await self._read(reply, pieces, deadline, stream)
+                if stream is None and reply.content.is_eof():  # most answers are here as a whole
+                    pieces.append(reply.content.read_nowait())
+                else:
+                    await self._read(reply, pieces, deadline, stream)
         except (*BROKEN, EndpointError) as error:
             if reply is None or (is_success(reply.status) and stream is None):
                 raise
@@ -171,7 +186,7 @@ class HttpEndpoint:
         idle_s, now, content = self._timeouts.idle_s, asyncio.get_running_loop().time, reply.content
         live = stream if reply.headers.get("content-encoding", "identity") == "identity" else None
         while True:
-            if not content.is_eof():  # most answers are here as a whole: nothing more is waited for
+            if not content.is_eof():
                 deadline.moved(idle_s)
             piece = await content.readany()
             if not piece or (live and live.over):

@@ -78,18 +78,19 @@ def completion_of(answer: Answer, api: Api = "chat") -> Completion:
     return judged(answer, body, choices, mended=not answer.content.endswith(content))
 
 
-def judged(answer: Answer, body: Body, choices: str | None, **more: Any) -> Completion:
+def judged(answer: Answer, body: Body, choices: str | None, *, mended: bool, **more: Any) -> Completion:
     """The completion that a body holds; raises an EndpointError where it holds none.
 
     Args:
         answer: where the body came from.
         body: what was read of it.
         choices: all choices as JSON text, where there are several.
+        mended: whether the answer held what no column can.
         more: further fields of the completion; they win.
     """
-    metrics, usage = _measured(answer, body)
+    told = _told(answer, body)
     if not body.choices or (body.choices[0].message is None and body.choices[0].text is None):
-        raise as_error(answer, Ambiguous, "response_invalid", None, "the answer holds no choice", usage=usage)
+        raise as_error(answer, Ambiguous, "response_invalid", None, "the answer holds no choice", usage=told.usage)
     choice = body.choices[0]
     message = choice.message or Message(content=choice.text)
     said, tool_calls, refusal = (
@@ -99,53 +100,50 @@ def judged(answer: Answer, body: Body, choices: str | None, **more: Any) -> Comp
     )
     reasoning = text_of(message.reasoning_content) or text_of(message.reasoning)
     if not said and not tool_calls and not refusal and not more.get("finish_reason"):
-        _refuse_empty(answer, text_of(choice.finish_reason), reasoning, usage)
-    fields: dict[str, Any] = {
-        "content": said,
-        "reasoning_content": reasoning,
-        "refusal": refusal,
-        "tool_calls": tool_calls,
-        "choices": choices,
-        "logprobs": json_text(choice.logprobs),
-        "finish_reason": text_of(choice.finish_reason),
-        **_common(answer, body, metrics, usage),
-    }
-    return Completion(**(fields | more))
+        _refuse_empty(answer, text_of(choice.finish_reason), reasoning, told.usage)
+    completion = msgspec.structs.replace(
+        told,
+        content=said,
+        reasoning_content=reasoning,
+        refusal=refusal,
+        tool_calls=tool_calls,
+        choices=choices,
+        logprobs=json_text(choice.logprobs),
+        finish_reason=text_of(choice.finish_reason),
+        mended=mended,
+    )
+    return msgspec.structs.replace(completion, **more) if more else completion
 
 
 def _embedding_of(answer: Answer, body: Body) -> Completion:
-    metrics, usage = _measured(answer, body)
-    vector = first_vector(body.data)
+    told = _told(answer, body)
+    vector, usage = first_vector(body.data), told.usage
     if vector is None:
         raise as_error(answer, Ambiguous, "response_invalid", None, "the answer holds no embedding", usage=usage)
     if usage and usage.completion_tokens is None:
         usage = msgspec.structs.replace(usage, completion_tokens=0)  # nothing is generated, and nothing charged for it
-    return Completion(embedding=vector, **_common(answer, body, metrics, usage))
+    return msgspec.structs.replace(told, embedding=vector, usage=usage)
 
 
-def _measured(answer: Answer, body: Body) -> tuple[dict[str, Any], Usage | None]:
-    """The performance metrics and the usage of an answer; an error in its body is raised with them."""
+def _told(answer: Answer, body: Body) -> Completion:
+    """What an answer tells beside what it says; an error in its body is raised with the usage."""
     metrics = perf_metrics_of(answer.headers, body.perf_metrics)
     usage = usage_of(body.usage, whole(metrics.get("cached-prompt-tokens")))
     if body.error:
         raise error_inside(answer, body.error, usage)
-    return metrics, usage
-
-
-def _common(answer: Answer, body: Body, metrics: dict[str, Any], usage: Usage | None) -> dict[str, Any]:
-    return {
-        "model": text_of(body.model),
-        "usage": usage,
-        "service_tier": text_of(body.service_tier),
-        "latency_s": answer.latency_s,
-        "server_ttft_s": seconds(metrics.get("server-time-to-first-token")),
-        "server_processing_s": seconds(metrics.get("server-processing-time")),
-        "perf_metrics": as_text(metrics),
-        "status_code": answer.status,
-        "request_id": answer.headers.get("x-request-id") or text_of(body.id),
-        "response": answer.text,
-        "hints": hints_of(answer.headers),
-    }
+    return Completion(
+        model=text_of(body.model),
+        usage=usage,
+        service_tier=text_of(body.service_tier),
+        latency_s=answer.latency_s,
+        server_ttft_s=seconds(metrics.get("server-time-to-first-token")),
+        server_processing_s=seconds(metrics.get("server-processing-time")),
+        perf_metrics=as_text(metrics),
+        status_code=answer.status,
+        request_id=answer.headers.get("x-request-id") or text_of(body.id),
+        response=answer.text,
+        hints=hints_of(answer.headers),
+    )
 
 
 def _parsed(answer: Answer) -> tuple[Body, bytes]:
@@ -210,11 +208,15 @@ def _content_text(content: str | list[Any] | None) -> str | None:
 
 def _calls_text(raw: msgspec.Raw) -> str | None:
     """Tool calls as JSON text; None unless it is a list with a call in it."""
+    if raw is NOTHING:
+        return None
     text = bytes(raw).decode("utf-8", "replace")
     return text if text.startswith("[") and "{" in text else None
 
 
 def json_text(raw: msgspec.Raw) -> str | None:
     """JSON text as it came, None for nothing."""
+    if raw is NOTHING:
+        return None
     text = bytes(raw).decode("utf-8", "replace")
     return None if text in {"null", "[]", "{}"} else text

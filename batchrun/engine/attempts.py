@@ -12,7 +12,7 @@ import msgspec
 
 from batchrun.engine.lanes import Lane
 from batchrun.engine.limits import Closed
-from batchrun.engine.money import Hold, Money
+from batchrun.engine.money import NOTHING, Hold, Money
 from batchrun.engine.pace import JUST_NOW_S
 from batchrun.engine.quota import THROTTLED, TRANSIENT
 from batchrun.engine.records import attempt_of, record_of
@@ -122,6 +122,8 @@ class Fulfiller:
         self.sending: dict[int, float] = {}
         self.unanswered_since: float | None = None
         """When the endpoint was first asked after it last gave an answer of any kind but "wait"; None if it was not."""
+        self.trouble = ""
+        """What the last attempt failed of; empty if it did not."""
 
     async def fulfil(self, request: Request) -> Record | None:
         """Try a request until there is a record of it, and of the turns before it; None if the run ends before that.
@@ -134,7 +136,7 @@ class Fulfiller:
         self.rows[request.index] = row
         try:
             while True:
-                reserved = await self.money.reserve(request)
+                reserved = NOTHING if self.money.limit is None else await self.money.reserve(request)
                 place = await self._enter(row, reserved)
                 outcome = await self._attempt(row, place, reserved)
                 if isinstance(outcome, Completion):
@@ -191,12 +193,13 @@ class Fulfiller:
             within_s = max(_LEAST_ATTEMPT_S, row.ends_at - row.sent_at)
             outcome = await self._endpoint.complete(row.request, within_s=within_s)
             self._learn_from_success(row)
+            self.trouble = ""
         except EndpointError as error:
-            outcome = error
+            outcome, self.trouble = error, error.message
             self._learn_from(error, row, probe=place.probe)
         finally:
             lane.breaker.returned(probe=place.probe)
-            usage, tier = getattr(outcome, "usage", None), getattr(outcome, "service_tier", None)
+            usage, tier = (outcome.usage, getattr(outcome, "service_tier", None)) if outcome else (None, None)
             charged = not isinstance(outcome, _NOT_CHARGED)
             nano_usd = self.money.settle(reserved, row.request, usage, charged=charged, tier=tier)
             row.cost_usd = None if nano_usd is None else nano_usd / 1e9

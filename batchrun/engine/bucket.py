@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from aiolimiter import AsyncLimiter
-
 _LEAST_S = 1e-6
 
 
@@ -13,6 +11,8 @@ class Bucket:
     """So much a second, of which `burst` may be had at once; all times are the loop's, in seconds."""
 
     def __init__(self, per_s: float, burst: float) -> None:
+        from aiolimiter import AsyncLimiter  # looks up its own version: most runs have no limit a minute to wait for
+
         self._limiter = AsyncLimiter(burst, burst / per_s)
         self._per_s, self._half_s = per_s, burst / 2 / per_s
         self._taken_at = -math.inf

@@ -114,6 +114,7 @@ class Pool:
             retrying=sum(row.retrying for row in rows.values()),
             oldest=oldest.request.custom_id if oldest else "",
             waits_for=waits_for.replace("_", " "),
+            outage="" if self._lanes.outage_since() is None else self._fulfiller.trouble,
         )
 
     async def run(self, tap: Generator[Request, None, None]) -> None:
@@ -236,10 +237,11 @@ class Pool:
         if self._paused:
             return None
         since, outage = self._fulfiller.unanswered_since, self._lanes.outage_since()
+        trouble = self._fulfiller.trouble and f": {self._fulfiller.trouble}"
         if since is not None and now - since > self._stall_s:
-            return f"the endpoint has not answered for {self._stall_s:g} s"
+            return f"the endpoint has not answered for {self._stall_s:g} s{trouble}"
         if outage is not None and now - outage > self._stall_s:
-            return f"the endpoint has served nothing for {self._stall_s:g} s"
+            return f"the endpoint has served nothing for {self._stall_s:g} s{trouble}"
         return None
 
     def _close_tap(self) -> None:

@@ -19,25 +19,16 @@ MOST_LOGGED_ATTEMPTS = 50
 MESSAGE_CHARS = 1000
 RESPONSE_HEAD_CHARS = 2048
 _NO_USAGE = Usage()
-_NOT_COLUMNS = {"usage", "usage_estimated", "service_tier", "mended", "response", "hints"}
-_ANSWERED = [name for name in Completion.__struct_fields__ if name not in _NOT_COLUMNS]
 
 
 def record_of(row: Row, outcome: Completion | EndpointError, *, keep_response: bool) -> Record:
     """The record of a row whose last attempt had this outcome; its cost is that of all attempts."""
-    usage = outcome.usage or _NO_USAGE
-    ended: dict[str, Any]
-    if isinstance(outcome, Completion):
-        ended = {name: value for name in _ANSWERED if (value := getattr(outcome, name)) is not None}
-        response = outcome.response if keep_response else None
-    else:
-        ended = {**_error_fields(outcome), "latency_s": row.latency_s}
-        response = outcome.response[:RESPONSE_HEAD_CHARS] if outcome.response else None
-    return Record(
-        index=row.request.index,
-        custom_id=row.request.custom_id,
-        request_key=row.request.request_key,
-        requested_model=row.request.model,
+    request, usage = row.request, outcome.usage or _NO_USAGE
+    record = Record(
+        index=request.index,
+        custom_id=request.custom_id,
+        request_key=request.request_key,
+        requested_model=request.model,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,
@@ -45,14 +36,42 @@ def record_of(row: Row, outcome: Completion | EndpointError, *, keep_response: b
         total_tokens=usage.total_tokens,
         usage_source=_usage_source(row, outcome),
         cost_usd=sum_usd(row.cost_usd, *(attempt.cost_usd for attempt in row.log)) if row.log else row.cost_usd,
-        input=row.request.input,
+        input=request.input,
         attempts=len(row.log) + 1,
         attempt_log=_log_text(row.log),
         queued_s=row.queued_s,
         started_at=row.started_at,
         finished_at=time.time_ns() // 1000,
+    )
+    if isinstance(outcome, Completion):
+        return _answered(record, outcome, outcome.response if keep_response else None)
+    response = outcome.response[:RESPONSE_HEAD_CHARS] if outcome.response else None
+    return msgspec.structs.replace(record, latency_s=row.latency_s, response=response, **_error_fields(outcome))
+
+
+def _answered(record: Record, completion: Completion, response: str | None) -> Record:
+    return msgspec.structs.replace(
+        record,
+        model=completion.model,
+        content=completion.content,
+        reasoning_content=completion.reasoning_content,
+        refusal=completion.refusal,
+        tool_calls=completion.tool_calls,
+        choices=completion.choices,
+        logprobs=completion.logprobs,
+        embedding=completion.embedding,
+        finish_reason=completion.finish_reason,
+        latency_s=completion.latency_s,
+        ttft_s=completion.ttft_s,
+        ttfvt_s=completion.ttfvt_s,
+        itl_mean_s=completion.itl_mean_s,
+        itl_p99_s=completion.itl_p99_s,
+        server_ttft_s=completion.server_ttft_s,
+        server_processing_s=completion.server_processing_s,
+        perf_metrics=completion.perf_metrics,
+        status_code=completion.status_code,
+        request_id=completion.request_id,
         response=response,
-        **ended,
     )
 
 

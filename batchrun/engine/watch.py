@@ -34,13 +34,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     spent_nano_usd: int = 0
     notes: list[str] = []
     pilot_rows: int = 0
+    run_id: str = ""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Where a run stands; `retrying` rows have a failed attempt behind them.
 
     `oldest` is the custom_id of the row that has been at it for `oldest_s`, `waits_for` what it waits for ("an
-    answer", "a retry").
+    answer", "a retry"). `outage` says what goes wrong while the endpoint does not work at all.
     """
 
     in_flight: int
@@ -50,6 +51,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     retrying: int = 0
     oldest: str = ""
     waits_for: str = ""
+    outage: str = ""
 
 
 class Watch:
@@ -78,3 +80,6 @@ class Watch:
 
     def end(self) -> None:
         """Nothing is in flight any more."""
+
+    def warn(self, text: str) -> None:
+        """Something beside the run went wrong, which changes nothing of it."""

@@ -83,6 +83,8 @@ def opened(name: str, *, binary: bool) -> Iterator[Sink]:
     """
     path = Path(name).resolve()
     if name == "-":
+        if sys.stdout is None:
+            raise ConfigError("stdout is closed", remedy="name a file with -o")
         if binary and sys.stdout.isatty():
             raise ConfigError("Parquet is nothing for a terminal", remedy="name a file: -o answers.parquet")
         with open(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as file:

@@ -11,7 +11,7 @@ M_h are the other rows of a stratum and s_h^2 is the mean of its squared residua
 rows' own scatter. The interval is c'b plus and minus t * se, t the 97.5 % point of Student's distribution with
 n - coefficients degrees of freedom; it is never narrower than 1 % to either side, and holds nothing below zero.
 
-(MacKinnon and White, 1985, for HC3; Fisher and Cornish, 1960, for the expansion of t.)
+(MacKinnon and White, 1985, for HC3.)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from batchrun._student import t_975
 from batchrun.pilot.outlook import Interval
 from batchrun.pilot.sample import NO_STRATUM
 
@@ -34,10 +35,6 @@ LEAST_ROWS = 2
 _LEAST_FOR_A_SLOPE = 6
 _LEAST_SPREAD = 0.01
 _MOST_LEVERAGE = 0.95
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571)
-"""From one to five degrees of freedom, where the expansion is not good enough."""
-
-_Z_975 = 1.959964
 
 
 class Estimate:
@@ -93,19 +90,3 @@ class Estimate:
 
     def _length(self, lengths: Any) -> Any:
         return (lengths - self._mean) / (self._scale or 1.0)
-
-
-def t_975(degrees: int) -> float:
-    """The 97.5 % point of Student's t distribution; infinite without a degree of freedom.
-
-    >>> [round(t_975(degrees), 3) for degrees in (1, 5, 6, 30)]
-    [12.706, 2.571, 2.446, 2.042]
-    """
-    if degrees < 1:
-        return float("inf")
-    if degrees <= len(_T_975):
-        return _T_975[degrees - 1]
-    z = _Z_975
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / degrees + second / degrees**2 + third / degrees**3

@@ -128,6 +128,10 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """What the deployment costs that a model runs on; None if nothing is known of it."""
         return next((row for row in self.deployments if fnmatchcase(model, row.model)), None)
 
+    def is_hourly(self, model: str) -> bool:
+        """Whether a model's time is paid, not its tokens."""
+        return self.price_for(model) is None and self.deployment_for(model) is not None
+
     def deployments_of(self, models: Iterable[str]) -> dict[str, Deployment]:
         """The known deployments that models run on, by their ids: several models on one deployment cost once."""
         found = {_deployment_id(model): self.deployment_for(model) for model in models if not self.price_for(model)}

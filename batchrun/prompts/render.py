@@ -132,9 +132,8 @@ class Renderer:
 
     def _row(self, prompt: Prompt, form: Form) -> tuple[dict[str, Any], bool, tuple[str, ...]]:
         """The body of a row that is no batch line, whether it is a stream, and the turns that follow."""
-        if misplaced := [key for key in self._misplaced & prompt.row.keys() if prompt.row[key] is not None]:
-            remedy = "move it into `params`, or name it in keep_columns if it is no parameter"
-            raise unfit(prompt, f"{names(sorted(misplaced))} beside `{form}` would not be sent", remedy)
+        if not self._misplaced.isdisjoint(prompt.row):
+            self._refuse_misplaced(prompt, form)
         params, stream = self._asked(prompt)
         model = self._model_of(prompt)
         if self._api != "chat":
@@ -145,6 +144,11 @@ class Renderer:
         else:
             messages, turns = self._messages(prompt, form), ()
         return {"model": model, "messages": self._with_system(prompt, messages), **params}, stream, turns
+
+    def _refuse_misplaced(self, prompt: Prompt, form: Form) -> None:
+        if misplaced := [key for key in self._misplaced & prompt.row.keys() if prompt.row[key] is not None]:
+            remedy = "move it into `params`, or name it in keep_columns if it is no parameter"
+            raise unfit(prompt, f"{names(sorted(misplaced))} beside `{form}` would not be sent", remedy)
 
     def _batch_line(self, prompt: Prompt, form: Form) -> tuple[Api, dict[str, Any], bool]:
         """Take a batch line's body as it is; a missing model is filled in, and what the delivery needs."""

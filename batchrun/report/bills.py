@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchrun.pricing import PriceBook, Tier
     from batchrun.pricing.book import Pico
     from batchrun.report.charges import Charges
+    from batchrun.report.columns import Flags
 
 PricesFor: TypeAlias = "Callable[[str], Pico | None]"
 """The prices of a model, None where it has none."""
@@ -48,10 +49,13 @@ def paid_prices(book: PriceBook, tier: Tier = "standard") -> PricesFor:
 
 
 class RunningBill:
-    """The sum of what was charged for attempts that began at `since` (microseconds) or later."""
+    """The sum of what all attempts come to under some prices, or of what was paid `since` a time (microseconds).
 
-    def __init__(self, prices_for: PricesFor, since: int = 0) -> None:
-        self._prices_for, self._since = prices_for, since
+    What was paid is what a row cost, if all of its attempts began since then; of others it follows from the prices.
+    """
+
+    def __init__(self, prices_for: PricesFor, since: int | None = None) -> None:
+        self._prices_for, self._is_paid, self._since = prices_for, since is not None, since or 0
         self._rows = self._priced = self._unpriced = self._without_usage = 0
         self._nano_usd = self._compared_nano_usd = self._difference_nano_usd = 0
         self._tokens = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
@@ -61,16 +65,18 @@ class RunningBill:
         """Count one batch; each charge is rounded by itself, as it is when it is paid."""
         if not batch.num_rows:
             return
-        charges = charges_of(batch).since(self._since)
-        charged = np.zeros(batch.num_rows, np.bool_)
+        every = charges_of(batch)
+        charges = every.since(self._since)
+        charged, whole = np.zeros(batch.num_rows, np.bool_), np.full(batch.num_rows, self._is_paid)
         charged[charges.row] = True
+        whole[every.row[every.started_at < self._since]] = False
         for name in self._tokens:
             self._tokens[name] += sum(getattr(charges, name).tolist())
         finished_at, _ = ints(batch, "finished_at")
         finished = finished_at >= self._since
         self._rows += int(finished.sum())
         self._without_usage += int((finished & lacks_usage(batch, failures=failures)).sum())
-        self._add_cost(batch, charges, charged)
+        self._add_cost(batch, charges, charged, whole)
 
     def bill(self) -> Bill:
         """What it comes to."""
@@ -94,13 +100,15 @@ class RunningBill:
             difference_usd=self._difference_nano_usd / 1e9,
         )
 
-    def _add_cost(self, batch: pa.RecordBatch, charges: Charges, charged: Any) -> None:
+    def _add_cost(self, batch: pa.RecordBatch, charges: Charges, charged: Flags, whole: Flags) -> None:
         encoded = models(batch).dictionary_encode()
         names: list[str] = encoded.dictionary.to_pylist()
         prices = [self._prices_for(name) for name in names]
         model = encoded.indices.to_numpy(zero_copy_only=False)
         has_price = np.array([price is not None for price in prices])[model]
         nano = nano_usd_of_rows(charges, [price or _FREE for price in prices], model)
+        paid, was_priced = nano_usd(batch)
+        nano, has_price = np.where(whole & was_priced, paid, nano), has_price | (whole & was_priced)
         priced, unpriced = charged & has_price, charged & ~has_price
         self._priced += int(priced.sum())
         self._unpriced += int(unpriced.sum())
@@ -108,7 +116,6 @@ class RunningBill:
         for at in np.unique(model[unpriced]).tolist():
             if len(self._unpriced_models) < MOST_NAMED:
                 self._unpriced_models[names[at]] = None
-        paid, was_priced = nano_usd(batch)
         both = priced & was_priced
         self._compared_nano_usd += sum(paid[both].tolist())
         self._difference_nano_usd += sum(nano[both].tolist()) - sum(paid[both].tolist())

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = "(unknown)"
 NANO = 1e9
+MOST = 1e30
+"""Above any time, count or price; a billion such values still have a sum."""
 MOST_NANO_USD = float(2**53)
 """Nine million dollars a row: the last whole nano-dollar that a float64 holds."""
 
@@ -72,10 +74,14 @@ def floats(batch: pa.RecordBatch, name: str) -> Floats:
     column = _column(batch, name)
     if column is None:
         return np.full(batch.num_rows, np.nan)
-    values: Floats = (column if column.type == pa.float64() else column.cast(pa.float64())).to_numpy(
-        zero_copy_only=False
-    )
-    return values
+    doubles = column if column.type == pa.float64() else column.cast(pa.float64(), safe=False)
+    return credible(doubles.to_numpy(zero_copy_only=False))
+
+
+def credible(values: Floats) -> Floats:
+    """With NaN for what no endpoint can mean, and what would make every sum infinite."""
+    possible = np.abs(values) <= MOST
+    return values if possible.all() else np.where(possible, values, np.nan)
 
 
 def texts(batch: pa.RecordBatch, name: str) -> pa.Array:

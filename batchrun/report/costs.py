@@ -6,11 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from batchrun.pricing import cost_nano_usd
+from batchrun.report.bills import paid_prices
 from batchrun.report.spending import Cost, HourlyCost, ModelCost, Tokens
 from batchrun.types import Usage
 
 if TYPE_CHECKING:
-    from batchrun.pricing import PriceBook
+    from batchrun.pricing import Deployment, PriceBook, Tier
+    from batchrun.report.bills import PricesFor
     from batchrun.report.tally import Tally
 
 
@@ -35,7 +37,13 @@ def tokens_of(good: Tally, bad: Tally) -> Tokens:
 
 
 def cost_of(
-    good: Tally, bad: Tally, prices: PriceBook | None, *, active_s: float = 0.0, short_names: bool = False
+    good: Tally,
+    bad: Tally,
+    prices: PriceBook | None,
+    *,
+    tier: Tier = "standard",
+    active_s: float = 0.0,
+    short_names: bool = False,
 ) -> Cost:
     """What the results and the failures cost; with the run's `prices` also what no row's cost says.
 
@@ -43,11 +51,12 @@ def cost_of(
         good: the results.
         bad: the failures.
         prices: the table that the run was charged by.
+        tier: what its requests asked for, unless a row asked for another.
         active_s: how long the sessions took, which is what deployments are paid for.
         short_names: whether Fireworks answered: a bare name is its model of that name, a size has its rates.
     """
     by_hour = prices.deployments_of(_sums(good, bad, "rows")) if prices else {}
-    hourly = {model for model in _sums(good, bad, "rows") if prices and _is_hourly(model, prices)}
+    hourly = {model for model in _sums(good, bad, "rows") if prices and prices.is_hourly(model)}
     by_model = _by_model(good, bad, hourly)
     unpriced = sum(row.unpriced_rows for row in by_model)
     guessed = _guesses(good, bad, by_model, prices, short_names=short_names) if prices else {}
@@ -64,23 +73,20 @@ def cost_of(
         failures_cost_usd=None if bad.total("unpriced") and not bad.total("priced") else bad.total("nano_usd") / 1e9,
         mean_usd_per_row=nano_usd / successes / 1e9 if successes else None,
         usd_per_1000_rows=nano_usd / successes / 1e6 if successes else None,
-        saved_by_caching_usd=_saved_by_caching_usd(good, bad, prices) if prices else None,
+        saved_by_caching_usd=_saved_by_caching_usd(good, bad, paid_prices(prices, tier)) if prices else None,
         unpriced_rows=unpriced,
         unpriced_models=[row.model for row in by_model if row.unpriced_rows],
         by_model=by_model,
         hourly_rows=sum(row.rows for row in by_model if row.model in hourly),
-        by_hour=[
-            HourlyCost(
-                deployment=name,
-                usd_per_hour=row.usd_per_hour,
-                wall_s=active_s,
-                cost_usd=row.cost_nano_usd(active_s) / 1e9,
-            )
-            for name, row in by_hour.items()
-        ],
+        by_hour=[_hourly(name, row, active_s) for name, row in by_hour.items()],
         guessed_usd=sum(guessed.values()) / 1e9 if guessed else None,
         guessed_models=list(guessed),
     )
+
+
+def _hourly(name: str, row: Deployment, wall_s: float) -> HourlyCost:
+    cost_usd = row.cost_nano_usd(wall_s) / 1e9
+    return HourlyCost(deployment=name, usd_per_hour=row.usd_per_hour, wall_s=wall_s, cost_usd=cost_usd)
 
 
 def _sums(good: Tally, bad: Tally, name: str) -> Counter[str]:
@@ -101,10 +107,6 @@ def _high_usd(good: Tally, bad: Tally, nano_usd: int) -> float | None:
         slots = [(tally, tally.models.slots[model]) for tally in (good, bad) if model in tally.models.slots]
         nano_usd += count * max(int(tally.dearest[slot]) for tally, slot in slots)
     return nano_usd / 1e9
-
-
-def _is_hourly(model: str, prices: PriceBook) -> bool:
-    return prices.price_for(model) is None and prices.deployment_for(model) is not None
 
 
 def _guesses(
@@ -142,11 +144,9 @@ def _by_model(good: Tally, bad: Tally, hourly: set[str]) -> list[ModelCost]:
     ]
 
 
-def _saved_by_caching_usd(good: Tally, bad: Tally, prices: PriceBook) -> float:
+def _saved_by_caching_usd(good: Tally, bad: Tally, prices_for: PricesFor) -> float:
     pico_usd = 0
     for model, cached in _sums(good, bad, "cached_prompt_tokens").items():
-        price = prices.price_for(model)
-        if price is not None:
-            pico_input, pico_cached, _ = price.pico_usd_per_token
-            pico_usd += cached * (pico_input - pico_cached)
+        if pico := prices_for(model):
+            pico_usd += cached * (pico[0] - pico[1])
     return pico_usd / 1e12

@@ -6,6 +6,9 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+_LEAST_RATE = 0.0001
+_MOST_WRITTEN_OUT = 1e12
+"""What is larger is no measurement: somebody else has made it up."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -52,14 +55,20 @@ def rate(per_second: float | None) -> str:
     """A rate, to three significant digits or to the unit."""
     if per_second is None:
         return "unknown"
-    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:#.3g}"  # noqa: PLR2004
+    if per_second >= 99.95:  # noqa: PLR2004 (from here on three digits are a whole number)
+        return _whole(per_second)
+    return f"{per_second:#.3g}" if per_second >= _LEAST_RATE or not per_second else f"<{_LEAST_RATE}"
 
 
 def seconds(value: float) -> str:
     """Seconds to the millisecond, from a thousand to the second, for a table."""
-    if value >= 1000:  # noqa: PLR2004
-        return f"{value:,.0f}"
+    if value >= 999.9995:  # noqa: PLR2004 (from here on it would be 1000.000)
+        return _whole(value)
     return "<0.001" if 0 < value < 0.0005 else f"{value:.3f}"  # noqa: PLR2004 (half a millisecond)
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}" if value < _MOST_WRITTEN_OUT else f"{value:.2e}"
 
 
 def duration(value: float) -> str:

@@ -9,12 +9,15 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from batchrun.report.columns import has_usage, ints, nano_usd, texts
+from batchrun.report.columns import has_usage, ints, models, nano_usd, texts
 from batchrun.report.spending import GroupCost
 from batchrun.report.sums import TEXT_CHARS, ExactSums, Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from batchrun.pricing import PriceBook
+    from batchrun.report.columns import Flags
 
 _NONE = "(none)"
 
@@ -22,7 +25,9 @@ _NONE = "(none)"
 class Groups:
     """The totals of rows by a name of theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, prices: PriceBook | None = None) -> None:
+        """With the `prices` of the run rows on deployments are told from rows that have no price."""
+        self._prices = prices
         self._names = Names()
         self._sums = {name: ExactSums() for name in ("rows", "failed", "priced", "unpriced", "nano_usd")}
         self._tokens = {name: ExactSums() for name in ("prompt_tokens", "completion_tokens")}
@@ -36,12 +41,20 @@ class Groups:
             ("rows", every),
             ("failed", every * failures),
             ("priced", priced),
-            ("unpriced", ~priced & has_usage(batch)),
+            ("unpriced", ~priced & has_usage(batch) & ~self._is_hourly(batch)),
             ("nano_usd", nano),
         ):
             self._sums[name].add(slots, values)
         for name, sums in self._tokens.items():
             sums.add(slots, ints(batch, name)[0])
+
+    def _is_hourly(self, batch: pa.RecordBatch) -> Flags:
+        if self._prices is None or not self._prices.deployments:
+            return np.zeros(batch.num_rows, np.bool_)
+        encoded = models(batch).dictionary_encode()
+        hourly = np.array([self._prices.is_hourly(name) for name in encoded.dictionary.to_pylist()], np.bool_)
+        of_rows: Flags = hourly[encoded.indices.to_numpy(zero_copy_only=False)]
+        return of_rows
 
     def costs(self) -> list[GroupCost]:
         """The groups, the dearest first."""

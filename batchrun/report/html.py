@@ -9,7 +9,7 @@ from batchrun.report.charts import charts
 from batchrun.report.format import dollars, duration, number, percent, rate
 from batchrun.report.limited import LEAST_SHARE, TITLE, advice, limits
 from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
-from batchrun.report.page import page
+from batchrun.report.page import Card, page
 from batchrun.report.speed import LEAST_SHARE as LEAST_PART
 from batchrun.report.speed import LENGTHS_TITLE, TIME_TITLE, lengths, time_note, time_spent
 from batchrun.report.summary import ModelCost
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 
 SPREADS = ("mean", "p50", "p90", "p95", "p99", "max")
 MOST_LISTED = 30
-
-
-class Card(NamedTuple):
-    """One key figure: what it is, the figure, and what else is worth knowing."""
-
-    name: str
-    value: str
-    more: str
 
 
 class Share(NamedTuple):

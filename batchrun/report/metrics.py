@@ -97,7 +97,7 @@ def summarise(
     last = RunningBill(paid_prices(prices, facts.tier), since=starts[-1]) if prices and len(starts) > 1 else None
     other = RunningBill(what_if.prices_for) if what_if else None
     tiers, by_tier = Tiers(prices, facts.tier) if prices else None, Groups()
-    column, by_column = KeptColumn(by) if by else None, Groups()
+    column, by_column = KeptColumn(by) if by else None, Groups(prices)
 
     def add(batch: pa.RecordBatch, *, failed: bool) -> None:
         attempts = logged(batch)
@@ -132,7 +132,14 @@ def summarise(
         rows=_rows(good.rows, bad.rows, facts.rows),
         failures=errors.groups(),
         tokens=tokens,
-        cost=cost_of(good, bad, prices, active_s=active_s, short_names=facts.simulated or is_fireworks(facts.endpoint)),
+        cost=cost_of(
+            good,
+            bad,
+            prices,
+            tier=facts.tier,
+            active_s=active_s,
+            short_names=facts.simulated or is_fireworks(facts.endpoint),
+        ),
         by_tier=by_tier.costs(),
         by_column=Breakdown(column=by, groups=by_column.costs()) if by else None,
         last_session=last.bill() if last else None,

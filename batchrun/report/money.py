@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from batchrun.report.format import Figure, dollars, duration, number, percent, rows
 
 if TYPE_CHECKING:
-    from batchrun.report.summary import Bill, Cost, Report
+    from batchrun.report.summary import Bill, Cost, GroupCost, ModelCost, Report
 
 MOST_LISTED = 5
 MOST_TIMES = 2
@@ -152,6 +152,15 @@ def _by_hour(paid: Cost) -> list[Figure]:
     wall = duration(max(row.wall_s for row in paid.by_hour))
     meaning = f"for {wall} of {'deployments' if several else 'a deployment'}, in no other figure"
     return [Figure(dollars(sum(row.cost_usd for row in paid.by_hour)), meaning)]
+
+
+def of_group(group: ModelCost | GroupCost) -> str:
+    """What the rows of a group cost, or what is known of it instead."""
+    if group.cost_usd is None and group.unpriced_rows:
+        return "unpriced"
+    if group.cost_usd is None and group.prompt_tokens + group.completion_tokens:
+        return "by the hour"
+    return dollars(group.cost_usd)
 
 
 def _of_model(usd: float | None, count: int, model: str) -> Figure:

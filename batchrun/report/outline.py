@@ -167,9 +167,11 @@ def _groups(groups: list[GroupCost], column: str = "") -> list[Figure]:
     named = f"{column} = " if column else ""
     lines = [
         Figure(
-            "unpriced" if group.cost_usd is None and group.unpriced_rows else dollars(group.cost_usd or 0),
+            money.of_group(group),
             f"{named}{group.name}: {rows(group.rows)}, {number(group.prompt_tokens)} + "
-            f"{number(group.completion_tokens)} tokens" + (f", {number(group.failed)} failed" if group.failed else ""),
+            f"{number(group.completion_tokens)} tokens"
+            + (f", {number(group.failed)} failed" if group.failed else "")
+            + (f", {number(group.unpriced_rows)} unpriced" if group.unpriced_rows and group.cost_usd else ""),
         )
         for group in groups[:MOST_GROUPS]
     ]

@@ -6,15 +6,24 @@ import base64
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from batchrun.report.format import dollars, number, percent, rate, seconds, visible
+from batchrun.report.format import number, percent, rate, seconds, visible
+from batchrun.report.money import of_group
 
 FOLDER = Path(__file__).parent
 MOST_CHARS = 600
 """How much is shown of a text from outside."""
+
+
+class Card(NamedTuple):
+    """One key figure: what it is, the figure, and what else is worth knowing."""
+
+    name: str
+    value: str
+    more: str
 
 
 def page(template: str, **values: Any) -> str:
@@ -39,7 +48,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    env.globals |= {one.__name__: one for one in (dollars, number, percent, rate, seconds, Prose)}
+    env.globals |= {one.__name__: one for one in (number, of_group, percent, rate, seconds, Prose)}
     env.globals |= {"css": css, "css_hash": f"sha256-{digest}"}
     return env
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchrun.report.columns import flags, floats, ints, mentions, texts
+from batchrun.report.columns import credible, flags, floats, ints, mentions, texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,4 +151,4 @@ def _stated(metrics: pa.Array, name: str) -> Floats:
     """A number of JSON text, or a number in a text of it, by its name; a quote inside a text has a backslash before."""
     found = pc.struct_field(pc.extract_regex(metrics, f'"{name}":{_NUMBER}'), "s")
     stated: Floats = found.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return np.where(np.isfinite(stated), stated, np.nan)
+    return credible(stated)

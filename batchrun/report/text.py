@@ -22,7 +22,7 @@ LABEL = 10
 LATENCY_LABEL = 22
 LATENCY_COLUMN = 9
 COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
-DROPPED_FIRST = ("mean", "p90", "p95", "max")
+DROPPED_FIRST = ("mean", "p90", "p95", "max", "p99")
 
 
 def to_text(report: Report, width: int = 80) -> str:
@@ -79,15 +79,17 @@ def _table(title: str, rows: list[tuple[str, list[float]]], form: Callable[[floa
     """Lines of one number in each of COLUMNS; on a narrow screen some columns are left out."""
     if not rows:
         return []
+    written = [(label, dict(zip(COLUMNS, map(form, values), strict=True))) for label, values in rows]
+    column_width = max(LATENCY_COLUMN, *(len(cell) + 1 for _, cells in written for cell in cells.values()))
     shown = list(COLUMNS)
     for column in DROPPED_FIRST:
-        if LATENCY_LABEL + LATENCY_COLUMN * len(shown) > width:
+        if LATENCY_LABEL + column_width * len(shown) > width:
             shown.remove(column)
-    lines = [f"{title:{LATENCY_LABEL}}" + "".join(f"{column:>{LATENCY_COLUMN}}" for column in shown)]
-    for label, values in rows:
-        cells = [form(value) for name, value in zip(COLUMNS, values, strict=True) if name in shown]
-        lines.append(f"{label:{LATENCY_LABEL}}" + "".join(f"{cell:>{LATENCY_COLUMN}}" for cell in cells))
-    return lines
+    table = [(title, dict(zip(COLUMNS, COLUMNS, strict=True))), *written]
+    return [
+        f"{label:{LATENCY_LABEL}}" + "".join(f"{cells[column]:>{column_width}}" for column in shown)
+        for label, cells in table
+    ]
 
 
 def _notes(report: Report, width: int) -> list[str]:

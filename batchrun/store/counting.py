@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -9,21 +10,18 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from batchrun.errors import FolderUnusable
 from batchrun.store.failures import latest_failures
 from batchrun.store.folder import segment_name, segment_numbers
 from batchrun.store.framing import seed_of, unframe
 from batchrun.store.fs import reading
-from batchrun.store.manifest import Manifest
 from batchrun.store.parts import read_columns
-from batchrun.store.recovery import left_segments, load_rows
+from batchrun.store.recovery import load_rows
 from batchrun.store.rows import REFUSED, RETRYABLE, SUCCEEDED
+from batchrun.store.unsealed import read_unsealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from batchrun.store.folder import RunFile, RunFolder
-    from batchrun.store.manifest import Part
+    from batchrun.store.manifest import Manifest, Part
 
 _SUMS = ("cost_usd", "prompt_tokens", "completion_tokens")
 
@@ -56,16 +54,12 @@ _decode = msgspec.json.Decoder(_Line).decode
 def count_kept(folder: RunFolder, run: RunFile) -> tuple[Kept, Manifest]:
     """Count what a folder has kept, at any time, without its lock; and its history.
 
-    The journal is read first, then the manifest: what moves from one to the other in between is counted once. Where
-    the last start may have tried earlier failures again, the index columns of the parts tell which of them stand.
+    Where the last start may have tried earlier failures again, the index columns of the parts tell which of them stand.
 
     Raises:
         FolderUnusable: its history is damaged.
     """
-    numbers = left_segments(folder, Manifest(folder, run.run_id))
-    segments = {number: _rows_of(folder, run.run_id, number) for number in numbers}
-    manifest = Manifest(folder, run.run_id)
-    segments = {number: rows for number, rows in segments.items() if number not in manifest.absorbed}
+    segments, manifest = read_unsealed(folder, run.run_id, partial(_rows_of, folder, run.run_id))
     last = max((entry.epoch for entry in manifest.entries if entry.kind == "start"), default=-1)
     kept = Kept(since=sum(len(rows) for (epoch, _), rows in segments.items() if epoch == last))
     for entry in manifest.entries:
@@ -131,18 +125,11 @@ def _add(kept: Kept, cost_usd: float | None, prompt_tokens: int | None, completi
 
 
 def _rows_of(folder: RunFolder, run_id: str, number: tuple[int, int]) -> list[_Line]:
-    """The records of a journal segment, as far as its lines are whole; none if it has just been sealed."""
-    try:
-        with reading(folder.journal / segment_name(*number)) as file:
-            return list(_records(file, seed_of(run_id, *number)))
-    except FolderUnusable as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return []
-        raise
-
-
-def _records(lines: Iterable[bytes], seed: int) -> Iterable[_Line]:
-    for framed in lines:
-        line = unframe(framed, seed) if framed.endswith(b"\n") else None
-        if line is not None and line.startswith(b'{"kind":"record"'):
-            yield _decode(line)
+    """The records of a journal segment, as far as its lines are whole."""
+    seed, rows = seed_of(run_id, *number), []
+    with reading(folder.journal / segment_name(*number)) as file:
+        for framed in file:
+            line = unframe(framed, seed) if framed.endswith(b"\n") else None
+            if line is not None and line.startswith(b'{"kind":"record"'):
+                rows.append(_decode(line))
+    return rows

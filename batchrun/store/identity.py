@@ -78,6 +78,8 @@ def fit(folder: RunFolder, run: RunFile, input_rows: InputRows = lambda: (), on_
     change, _ = compare(folder, new)
     if on_change != "rerun" and (on_change != "append" or change.changed or change.gone):
         differences = [*_differences(there, run), f"rows: {change}"]
+        if on_change == "append":
+            differences.append("--on-change append is for new rows alone: some have changed or are gone")
         raise FolderUnusable(
             f"{folder}: holds the results of other requests than these:\n  " + "\n  ".join(differences),
             remedy=_ways_out(change),

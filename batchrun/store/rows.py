@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchrun.errors import FolderUnusable
 
@@ -57,6 +56,8 @@ class Rows:
 
     def add_failures(self, index: pa.Array, error_types: pa.Array, where: str) -> None:
         """Mark rows as failed, unless they succeeded."""
+        import pyarrow.compute as pc  # late: see parts.py
+
         at = self._checked(index, where)
         final = pc.is_in(error_types, pa.array(FINAL_ERRORS, pa.string())).to_numpy(zero_copy_only=False)
         states = np.where(final, REFUSED, RETRYABLE).astype(np.uint8)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import pyarrow as pa
 
-from batchrun.errors import FolderUnusable
+from batchrun.errors import ConfigError
 from batchrun.store.failures import latest_failures
 from batchrun.store.folder import RunFolder, segment_name
-from batchrun.store.manifest import Manifest
 from batchrun.store.parts import PIECE_BYTES, read_columns
-from batchrun.store.recovery import left_segments, load_rows
+from batchrun.store.recovery import load_rows
 from batchrun.store.replay import SegmentReader
 from batchrun.store.rows import SUCCEEDED
 from batchrun.store.schema import FAILURES, RESULTS, to_batch
+from batchrun.store.unsealed import read_unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,10 +31,13 @@ Kind = Literal["results", "failures"]
 
 
 def read(path: str | Path) -> Snapshot:
-    """Open a run folder for reading, at any time; raises FolderUnusable where there is no run.
+    """Open a run folder for reading, at any time, also while a run is writing into it.
 
-    >>> frame = read("runs/quickstart").to_pandas()                  # doctest: +SKIP
-    >>> table = read("runs/quickstart").table("failures")            # doctest: +SKIP
+    >>> frame = batchrun.read("runs/quickstart").to_pandas()                  # doctest: +SKIP
+    >>> table = batchrun.read("runs/quickstart").table("failures")            # doctest: +SKIP
+
+    Raises:
+        FolderUnusable: there is no run, or what is needed of it is damaged.
     """
     return Snapshot(path)
 
@@ -44,7 +49,7 @@ class Snapshot:
         self._folder = RunFolder(path)
         self.run = self._folder.read_run_file()
         self._folder.look()
-        self._read_consistently()
+        self._read_all()
 
     def batches(self, kind: Kind, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of `results` or `failures`, each once, in batches, with the named columns (all by default)."""
@@ -73,6 +78,18 @@ class Snapshot:
                 sessions[-1] |= {"ended_at": entry.at, **msgspec.to_builtins(entry.session)}
         return sessions
 
+    def refuse_unkept(self, column: str) -> None:
+        """Raises ConfigError if an input column is not among the run's `keep_columns`."""
+        kept: list[str] = self.run.config.get("keep_columns") or []
+        if column in kept:
+            return
+        if not kept:
+            what, remedy = "no column was", f"run it in a new folder with keep_columns: [{column}]"
+        else:
+            near = difflib.get_close_matches(column, kept, n=1)
+            what, remedy = f"only {', '.join(kept)}", f"did you mean {near[0]}?" if near else "name one that was kept"
+        raise ConfigError(f"{self._folder}: the column {column} was not kept, {what}", remedy=remedy)
+
     def table(self, kind: Kind, columns: Sequence[str] | None = None) -> pa.Table:
         """The same as one Arrow table, with its columns also where it has no rows."""
         schema = RESULTS if kind == "results" else FAILURES
@@ -87,18 +104,15 @@ class Snapshot:
         frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
         return frame[list(columns)] if columns else frame
 
-    def _read_consistently(self) -> None:
-        """The journal first, then the manifest: what moved from one to the other in between is counted once."""
-        segments = {number: self._read_segment(number) for number in self._numbers()}
-        self.manifest = Manifest(self._folder, self.run.run_id)
+    def _read_all(self) -> None:
+        segments, self.manifest = read_unsealed(self._folder, self.run.run_id, self._records)
         self.run = self.manifest.with_input(self.run)
         rows = load_rows(self._folder, self.manifest, self.run.rows)
         self._open: dict[int, Record] = {}
-        for number in sorted(segments):
-            for record in segments[number] if number not in self.manifest.absorbed else ():
-                before = self._open.get(record.index)
-                if rows[record.index] != SUCCEEDED and (before is None or before.error_type is not None):
-                    self._open[record.index] = record
+        for record in chain(*segments.values()):
+            before = self._open.get(record.index)
+            if rows[record.index] != SUCCEEDED and (before is None or before.error_type is not None):
+                self._open[record.index] = record
         for record in self._open.values():  # a row of the journal no longer stands as a failure in a part
             rows.states[record.index] = SUCCEEDED
         self._standing = latest_failures(self._folder, self.manifest, rows)
@@ -106,14 +120,6 @@ class Snapshot:
             rows.states[record.index] = rows.state_of(record.error_type)
         self.rows = rows
 
-    def _numbers(self) -> list[tuple[int, int]]:
-        return left_segments(self._folder, Manifest(self._folder, self.run.run_id))
-
-    def _read_segment(self, number: tuple[int, int]) -> list[Record]:
+    def _records(self, number: tuple[int, int]) -> list[Record]:
         reader = SegmentReader(self._folder.journal / segment_name(*number), self.run.run_id, *number)
-        try:
-            return [record for block in reader.blocks(PIECE_BYTES) for record in block]
-        except FolderUnusable as error:
-            if isinstance(error.__cause__, FileNotFoundError):  # sealed since the folder was listed
-                return []
-            raise
+        return [record for block in reader.blocks(PIECE_BYTES) for record in block]

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from batchrun.report.compare import outline
-from batchrun.report.page import page
+from batchrun.report.page import Card, page
 
 if TYPE_CHECKING:
     from batchrun.report.compare.shape import Comparison
 
 KEY_FIGURES = {"cost": "", "latency, p50": " s", "latency, p95": " s", "failures": "", "accuracy": ""}
 """Each with the unit that a table says elsewhere."""
-
-
-class Card(NamedTuple):
-    """One key figure: what it is, the figure of B, and by how much it changed."""
-
-    name: str
-    value: str
-    more: str
 
 
 def to_html(comparison: Comparison) -> str:

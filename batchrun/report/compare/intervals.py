@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from batchrun._student import t_975
 from batchrun.report.compare.shape import Method
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ def _means_of_resamples(values: Floats) -> Floats:
 
 def _widened_tail(count: int) -> float:
     """The share of replicates to cut off on each side: less than TAIL, as n values spread too little, and t > z."""
-    freedom = count - 1
-    t = Z + (Z**3 + Z) / (4 * freedom) + (5 * Z**5 + 16 * Z**3 + 3 * Z) / (96 * freedom**2)  # Cornish and Fisher
-    return NormalDist().cdf(-t * math.sqrt(count / freedom))
+    return NormalDist().cdf(-t_975(count - 1) * math.sqrt(count / (count - 1)))
 
 
 def _normal(a: Floats, b: Floats) -> Interval:
