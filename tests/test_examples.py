@@ -91,7 +91,7 @@ def test_the_page_on_running_names_what_is_there():
     known = {option for parameter in group.commands["run"].params for option in parameter.opts}
     named = re.findall(r"^\| `(-[-\w]+)", page, re.MULTILINE)
     assert {"-q" if option == "-qq" else option for option in named} <= known
-    assert len(named) == 9
+    assert len(named) == 10
 
 
 def test_the_crontab_is_one():

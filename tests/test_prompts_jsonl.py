@@ -68,7 +68,7 @@ def test_line_separators_inside_text_do_not_end_a_line(tmp_path):
             "not text: a lone surrogate, half of a pair \\ud800-\\udfff, stands for no character",
         ),
         (b'{"score": 1e999}', "not usable JSON: number out of range"),
-        (b'{"a":' * 5000, "not usable JSON: nested too deeply"),
+        (b'{"a":' * 50_000, "not usable JSON: nested too deeply"),
         (
             b'{"score": NaN, "a":' + b"[" * 50_000,
             "not JSON, and nested too deeply or with numbers too long to say where",
