@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batchrun.cli.lean import be_lean
 from batchrun.config import StoreConfig, check_config
 from batchrun.engine.lag import Lag
 from batchrun.prompts import open_prompts
@@ -53,6 +54,7 @@ def measure() -> list[Figure]:
 
 def feed(rows: int = 200_000) -> list[Figure]:
     """The storage path without anything before it: journal, sealing, closing."""
+    be_lean()
     lag, kept = Lag(), records(rows)
 
     async def feeding(store: Store) -> None:

@@ -82,6 +82,7 @@ class HttpEndpoint:
         self.free_retries = self.probes = self.mended = 0
 
     async def __aenter__(self) -> Self:
+        self._now = asyncio.get_running_loop().time
         self._kept_alive = self._open(keep_alive=True)
         return self
 
@@ -183,7 +184,7 @@ class HttpEndpoint:
 
     async def _read(self, reply: Reply, pieces: list[bytes], deadline: Deadline, stream: Stream | None) -> None:
         room = MOST_BODY_BYTES if is_success(reply.status) else MOST_ERROR_BYTES
-        idle_s, now, content = self._timeouts.idle_s, asyncio.get_running_loop().time, reply.content
+        idle_s, content = self._timeouts.idle_s, reply.content
         live = stream if reply.headers.get("content-encoding", "identity") == "identity" else None
         while True:
             if not content.is_eof():
@@ -200,14 +201,14 @@ class HttpEndpoint:
                     status_code=reply.status,
                 )
             if live:
-                live.feed(piece, now())
+                live.feed(piece, self._now())
                 if live.over and not live.done:
                     return
                 if live.over or live.finished:
                     idle_s = min(idle_s, _OVER_S if live.over else _FINISHED_S)
 
     def _answer(self, reply: Reply, content: bytes, sent_at: float, stream: Stream | None) -> Answer:
-        ended_at = asyncio.get_running_loop().time()
+        ended_at = self._now()
         encoding = reply.headers.get("content-encoding", "identity")
         try:
             unpacked = unpack(content, encoding, MOST_BODY_BYTES)

@@ -29,7 +29,7 @@ import msgspec
 
 from batchrun.errors import StoreError
 from batchrun.store.folder import segment_name
-from batchrun.store.framing import frame, seed_of
+from batchrun.store.framing import frame, frames, seed_of
 from batchrun.types import Record
 
 if TYPE_CHECKING:
@@ -204,9 +204,7 @@ class Journal:
 
     def _write_lines(self, lines: list[bytes]) -> None:
         seed = seed_of(self._run_id, self.epoch, self._segment)
-        group = [frame(_encode(GroupLine(synced=self._size)), seed)]
-        group += [frame(line, seed) for line in lines]
-        data = b"".join(group)
+        data = frames([_encode(GroupLine(synced=self._size)), *lines], seed)
         path = self._path(self._segment)
         self._fs.write(self._fd, data, path)
         self._fs.flush(self._fd, path)

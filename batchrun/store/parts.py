@@ -70,7 +70,7 @@ class PartWriter:
         """Append rows; they are gathered until they make a row group of some size."""
         self._held += batch.to_batches() if isinstance(batch, pa.Table) else [batch]
         self._held_rows += batch.num_rows
-        self._held_bytes += batch.nbytes
+        self._held_bytes += batch.get_total_buffer_size()  # `nbytes` takes 0.3 ms a batch
         enough = self._held_bytes >= ROW_GROUP_BYTES and self._held_rows >= _ROW_GROUP_ROWS
         if enough or self._held_bytes >= _ROW_GROUP_MOST_BYTES:
             self._write_group()

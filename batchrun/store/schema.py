@@ -5,7 +5,7 @@ Text is `large_string`, so that no column can pass Arrow's 2 GiB limit; what a p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from msgspec.structs import astuple
@@ -113,4 +113,10 @@ def to_batch(records: Sequence[Record], schema: pa.Schema) -> pa.RecordBatch:
 def _columns(records: Sequence[Record], schema: pa.Schema) -> list[pa.Array]:
     columns = zip(*map(astuple, records), strict=True)
     by_name = dict(zip(Record.__struct_fields__, columns, strict=False))  # without records there are no columns
-    return [pa.array(by_name.get(field.name, ()), field.type) for field in schema]
+    return [_column(by_name.get(field.name, ()), field.type) for field in schema]
+
+
+def _column(values: tuple[Any, ...], of_type: pa.DataType) -> pa.Array:
+    if values and values[0] is None and values.count(None) == len(values):  # as half of the columns of most runs are
+        return pa.nulls(len(values), of_type)
+    return pa.array(values, of_type)
