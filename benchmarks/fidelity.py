@@ -1,7 +1,8 @@
 """Whether the times that a run keeps are the server's: a thousand streams at once, row by row beside its own ledger.
 
-A stream has ten tokens in two seconds, so that a thousand of them are five hundred requests a second. Both sides read
-the same clock; what a client measures more is the way through the kernel, and the lag of its own loop and the server's.
+A stream has ten tokens in about four seconds, so a thousand of them are 250 requests a second; at twice as many the
+client binds on two busy cores, and what is measured is that. Both sides read the same clock; what a client measures
+more is the way through the kernel, and the lag of its own loop and the server's.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.process import Figure, Took, run, serving
@@ -76,32 +77,44 @@ PEERS: dict[str, tuple[str, Callable[[list[str], str, int], Awaitable[None]]]] =
 """What to install for each, and how to run it."""
 
 
-def measure(folder: Path, rows: int = 5_000, concurrency: int = CONCURRENCY) -> list[Figure]:
+def measure(
+    folder: Path, rows: int = 5_000, concurrency: int = CONCURRENCY, pairs: int = 5, *names: str
+) -> list[Figure]:
+    """Each beside batchrun in turn, `pairs` times; all of them, or those that are named."""
     figures = []
     with tempfile.TemporaryDirectory() as path, serving() as server:
         prompts = Path(path) / "prompts.jsonl"
         write_rows(prompts, rows)
-        ours = run(*batchrun_command(prompts, Path(path) / "out", server.base_url, "-c", str(concurrency)))
-        figures += _figures("batchrun", ours, ours, rows)
         for name, (package, _) in PEERS.items():
-            python = _installed(folder, package)
+            python = _installed(folder, package) if name in (names or PEERS) else None
             if python is None:
                 continue
+            theirs, ours = [], []
             try:
-                took = run("benchmarks.peers", name, str(prompts), server.base_url, str(concurrency), python=python)
+                for _ in range(pairs):
+                    out = tempfile.mkdtemp(dir=path)
+                    ours.append(run(*batchrun_command(prompts, Path(out), server.base_url, "-c", str(concurrency))))
+                    asked = ("benchmarks.peers", name, str(prompts), server.base_url, str(concurrency))
+                    theirs.append(run(*asked, python=python))
             except SystemExit as failed:
                 print(f"{name} is left out: {str(failed).strip().splitlines()[-1]}", file=sys.stderr)
                 continue
-            figures += _figures(name, took, ours, rows)
+            figures += _figures(name, theirs, ours, rows)
     return figures
 
 
-def _figures(name: str, took: Took, ours: Took, rows: int) -> list[Figure]:
+def _figures(name: str, theirs: list[Took], ours: list[Took], rows: int) -> list[Figure]:
+    each = list(zip(theirs, ours, strict=True))
     return [
-        Figure(f"{name}: CPU per request", took.cpu_s / rows * 1e6, "µs"),
-        Figure(f"{name}: requests a second", rows / took.wall_s, ""),
-        Figure(f"{name}: CPU per request, as many times as batchrun's", took.cpu_s / ours.cpu_s, "x"),
-        Figure(f"{name}: time per request, as many times as batchrun's", took.wall_s / ours.wall_s, "x"),
+        Figure(f"{name}: CPU per request", median(one.cpu_s for one in theirs) / rows * 1e6, "µs"),
+        Figure(f"{name}: requests a second", rows / median(one.wall_s for one in theirs), ""),
+        Figure(
+            f"{name}: CPU per request, as many times as batchrun's", median(a.cpu_s / b.cpu_s for a, b in each), "x"
+        ),
+        Figure(
+            f"{name}: time per request, as many times as batchrun's", median(a.wall_s / b.wall_s for a, b in each), "x"
+        ),
+        Figure(f"beside {name}: batchrun, requests a second", rows / median(one.wall_s for one in ours), ""),
     ]
 
 
@@ -146,5 +159,5 @@ if __name__ == "__main__":
             PEERS[sys.argv[1]][1]([json.loads(line)["prompt"] for line in lines], sys.argv[3], int(sys.argv[4]))
         )
     else:
-        for figure in measure(Path(sys.argv[1]), *map(int, sys.argv[2:])):
+        for figure in measure(Path(sys.argv[1]), *map(int, sys.argv[2:5]), *sys.argv[5:]):
             print(*figure)

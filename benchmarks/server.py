@@ -2,7 +2,7 @@
 
 `python -m benchmarks.server` prints its base URL and serves until its standard input closes; then it prints how many
 requests it had at once. With `stream` the answer is a stream of 50 tokens, an event, a chunk and a write each, two
-milliseconds apart; with `timed LEDGER` it has ten, a fifth of a second apart, and the ledger is written at the end: of
+milliseconds apart; with `timed LEDGER` it has ten, 0.2 to 0.6 s apart, and the ledger is written at the end: of
 each row its index, and the seconds until its first token and its last byte were sent. With `late MILLISECONDS` an
 answer comes after so many; with `large` it has 100 KB.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import resource
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import ClassVar
 from benchmarks.work import MODEL
 
 TOKENS, GAP_S = 50, 0.002
-FEW_TOKENS, LONG_GAP_S = 10, 0.2
+FEW_TOKENS, LONG_GAPS_S = 10, (0.2, 0.6)
 LARGE = 75
 CONTENT = "Your parcel is with the carrier, and the tracking page will catch up by tomorrow evening. " * 8
 HEADERS = {
@@ -127,7 +128,7 @@ class Streamer(Answerer):
     """The same with a stream."""
 
     pieces = events()
-    gap_s = GAP_S
+    gap_s = most_gap_s = GAP_S
 
     def data_received(self, data: bytes) -> None:
         """Begin to stream once a request is complete; the next one comes only after the answer."""
@@ -141,14 +142,14 @@ class Streamer(Answerer):
             return
         self.transport.write(self.pieces[at])
         if at + 1 < len(self.pieces):
-            asyncio.get_running_loop().call_later(self.gap_s, self._write, at + 1)
+            asyncio.get_running_loop().call_later(random.uniform(self.gap_s, self.most_gap_s), self._write, at + 1)
 
 
 class Timed(Streamer):
     """The same with few tokens, and the times of each."""
 
     pieces = events(FEW_TOKENS)
-    gap_s = LONG_GAP_S
+    gap_s, most_gap_s = LONG_GAPS_S
     ledger: ClassVar[list[tuple[int, float, float]]] = []
 
     def data_received(self, data: bytes) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 
 import pytest
 import virtual_time
 from asking import ask, endpoint, outcome, request
-from peers import ANSWER, CLOSE, END_OF_CHUNKS, READ, chunked, for_ever, http, peer
+from peers import ANSWER, CLOSE, END_OF_CHUNKS, READ, chunked, for_ever, http, peer, sse
 from waiting import until
 
 from batchrun.endpoint import http as module
@@ -135,6 +136,35 @@ def test_an_answer_that_came_while_our_own_loop_stood_still_is_taken(size, stall
 
     with peer([READ, 0.02, http(body)]) as there:
         assert asyncio.run(main(there)) == (Completion, size)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_row_that_waits_for_another_ones_turn_is_not_charged_the_time(stream):
+    """Two answers come in the same moment: both ended then, and not when the loop came to each of them."""
+    barrier = threading.Barrier(3, timeout=SOON_S)
+    event = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}
+    answer = http(sse(event), content_type="text/event-stream") if stream else http(ANSWER)
+    script = [READ, lambda _: barrier.wait(), answer, lambda _: barrier.wait()]
+    turns = []
+
+    async def one(opened, index):
+        completion = await outcome(opened, index=index, stream=stream)
+        turns.append(time.monotonic())
+        time.sleep(0.05)  # noqa: ASYNC251 (the other one waits: that is the point)
+        return completion
+
+    async def main():
+        async with endpoint(there.base_url) as opened:
+            began = time.monotonic()
+            both = [asyncio.create_task(one(opened, index)) for index in range(2)]
+            await until(lambda: len(there.requests) == 2)
+            barrier.wait()  # they are answered
+            barrier.wait()  # and both answers are there before the loop looks
+            return [(await task).latency_s for task in both], turns[0] - began
+
+    with peer(script) as there:
+        latencies_s, first_turn_s = asyncio.run(main())
+    assert max(latencies_s) <= first_turn_s
 
 
 def test_a_stalled_loop_does_not_keep_a_silent_peer_alive():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from stores import keep_all, opened, record, started
+from stores import keep_all, opened, record, run_file, started
 
-from batchrun.errors import FolderUnusable
+from batchrun.errors import ConfigError, FolderUnusable
 from batchrun.store.counting import _rows_of, count_kept
 from batchrun.store.folder import RunFolder
 from batchrun.store.fs import reading
+from batchrun.store.identity import fit
+from batchrun.store.snapshot import read
 from batchrun.store.unsealed import read_unsealed
 
 RUN = "0" * 32
@@ -86,3 +88,31 @@ def test_a_segment_that_cannot_be_read_is_damage(tmp_path):
 
     with pytest.raises(FolderUnusable, match="cannot be read: Not a directory"):
         read_unsealed(folder, RUN, unreadable)
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (["label", "split"], "out: the column lable was not kept, only label, split; did you mean label?"),
+        (["tag"], "out: the column lable was not kept, only tag; name one that was kept"),
+        ([], "out: the column lable was not kept, no column was; run it in a new folder with keep_columns: [lable]"),
+    ],
+)
+def test_a_column_that_was_not_kept_is_refused_with_what_was(tmp_path, kept, said):
+    """Whoever asks by a column learns which there are."""
+    folder = RunFolder(tmp_path / "out")
+    folder.make()
+    with folder.locked():
+        fit(folder, run_file(1, config={"input": "x", "keep_columns": kept}))
+    with pytest.raises(ConfigError) as refused:
+        read(folder.path).refuse_unkept("lable")
+    assert f"{refused.value.message}; {refused.value.remedy}" == f"{tmp_path}/{said}"
+
+
+def test_a_column_that_was_kept_is_not_refused(tmp_path):
+    """Nothing is said of it."""
+    folder = RunFolder(tmp_path / "out")
+    folder.make()
+    with folder.locked():
+        fit(folder, run_file(1, config={"input": "x", "keep_columns": ["label"]}))
+    read(folder.path).refuse_unkept("label")

@@ -53,11 +53,11 @@ class Reply(NamedTuple):
 
 
 class Line(ResponseHandler):
-    """One connection, of which one request at a time has the use, and its deadline."""
+    """One connection, of which one request at a time has the use, and its deadline; bytes last came at `heard_at`."""
 
     connection: Connection
     target: Target
-    idle_since = 0.0
+    idle_since = heard_at = 0.0
     _used = _reused = _heard = _asked = _held = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -112,7 +112,7 @@ class Line(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, as aiohttp does."""
-        self._heard = True
+        self._heard, self.heard_at = True, self._loop.time()  # not when its task gets a turn: others may be before it
         super().data_received(data)
         error, body = self.exception(), self._payload
         if error is not None and body is not None and not body.is_eof():  # aiohttp tells no reader of a bad chunk

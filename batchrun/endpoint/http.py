@@ -10,7 +10,6 @@ option, and the request is sent without it once. The key is taken out of everyth
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from batchrun.config import Config
     from batchrun.endpoint.connections import Broken
-    from batchrun.endpoint.deadline import Deadline
     from batchrun.types import Api, Completion, Request
 
 MOST_BODY_BYTES = 32 * 1024 * 1024
@@ -82,7 +80,6 @@ class HttpEndpoint:
         self.free_retries = self.probes = self.mended = 0
 
     async def __aenter__(self) -> Self:
-        self._now = asyncio.get_running_loop().time
         self._kept_alive = self._open(keep_alive=True)
         return self
 
@@ -172,7 +169,7 @@ class HttpEndpoint:
                 if stream is None and reply.content.is_eof():  # most answers are here as a whole
                     pieces.append(reply.content.read_nowait())
                 else:
-                    await self._read(reply, pieces, deadline, stream)
+                    await self._read(line, reply, pieces, stream)
         except (*BROKEN, EndpointError) as error:
             if reply is None or (is_success(reply.status) and stream is None):
                 raise
@@ -180,15 +177,15 @@ class HttpEndpoint:
                 raise self._broken_off(error, stream, reply.status, b"".join(pieces)) from None
         finally:
             line.end()
-        return self._answer(reply, b"".join(pieces), deadline.began_at, stream), stream
+        return self._answer(line, reply, b"".join(pieces), stream), stream
 
-    async def _read(self, reply: Reply, pieces: list[bytes], deadline: Deadline, stream: Stream | None) -> None:
+    async def _read(self, line: Line, reply: Reply, pieces: list[bytes], stream: Stream | None) -> None:
         room = MOST_BODY_BYTES if is_success(reply.status) else MOST_ERROR_BYTES
         idle_s, content = self._timeouts.idle_s, reply.content
         live = stream if reply.headers.get("content-encoding", "identity") == "identity" else None
         while True:
             if not content.is_eof():
-                deadline.moved(idle_s)
+                line.deadline.moved(idle_s)
             piece = await content.readany()
             if not piece or (live and live.over):
                 return
@@ -201,14 +198,14 @@ class HttpEndpoint:
                     status_code=reply.status,
                 )
             if live:
-                live.feed(piece, self._now())
+                live.feed(piece, line.heard_at)
                 if live.over and not live.done:
                     return
                 if live.over or live.finished:
                     idle_s = min(idle_s, _OVER_S if live.over else _FINISHED_S)
 
-    def _answer(self, reply: Reply, content: bytes, sent_at: float, stream: Stream | None) -> Answer:
-        ended_at = self._now()
+    def _answer(self, line: Line, reply: Reply, content: bytes, stream: Stream | None) -> Answer:
+        ended_at = line.heard_at
         encoding = reply.headers.get("content-encoding", "identity")
         try:
             unpacked = unpack(content, encoding, MOST_BODY_BYTES)
@@ -224,7 +221,7 @@ class HttpEndpoint:
             status=reply.status,
             headers=self._secrets.out_of_headers(reply.headers),
             content=self._secrets.out_of(unpacked),
-            latency_s=ended_at - sent_at,
+            latency_s=ended_at - line.deadline.began_at,
         )
 
     def _broken_off(self, error: Broken | EndpointError, stream: Stream, status: int, content: bytes) -> EndpointError:
