@@ -168,7 +168,7 @@ def test_a_few_kills(tmp_path):
 @pytest.mark.rig
 def test_many_kills(tmp_path, reached):
     """The same, ten kills at a time."""
-    endings = trials(tmp_path, 6, rows=2500, kills=10)
+    endings = trials(tmp_path, 6, rows=4000, kills=10)
     print(dict(endings))  # noqa: T201
     reached("T4", "kills of the command", endings["kill"], at_least=60)
 

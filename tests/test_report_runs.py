@@ -140,7 +140,7 @@ def test_the_timeline_adds_up(run):
     assert sum(timeline["completion_tokens"]) == both.completion_tokens.sum()
     assert sum(timeline["cost_usd"]) == pytest.approx(both.cost_usd.sum(), abs=1e-9)
     assert sum(timeline["throttled"]) == 1
-    out_s = (both.finished_at - both.started_at).sum() / SECOND + logged.latency_s.sum()
+    out_s = ((both.finished_at - both.started_at).sum() + (logged.latency_s * SECOND).round().sum()) / SECOND
     assert sum(timeline["in_flight"]) * timeline["interval_s"] == pytest.approx(out_s, abs=0.01)
     assert report["throughput"]["mean_in_flight"] == pytest.approx(out_s / report["throughput"]["active_s"])
     number = (good.finished_at - timeline["began_at"]) // round(timeline["interval_s"] * SECOND)

@@ -45,7 +45,7 @@ class RunningTimeline:
         finished_at, has_end = ints(batch, "finished_at")
         known = has_start & has_end
         started_at, finished_at = started_at[known], np.maximum(finished_at, started_at)[known]
-        ended_at = attempts.started_at + attempts.latency_us.astype(np.int64)
+        ended_at = attempts.started_at + np.rint(attempts.latency_us).astype(np.int64)
         self._out_us += float((finished_at - started_at).sum() + np.rint(attempts.latency_us).sum())
         turned_away = [attempts.started_at[np.isin(attempts.status_code, THROTTLED)]]
         if failures:
