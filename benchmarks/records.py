@@ -37,7 +37,7 @@ def run_of(rows: int, *, fingerprint: str = "f", run_id: str = "0" * 32) -> RunF
         models={MODEL: rows},
         fingerprint=fingerprint,
         config={},
-        prices={},
+        prices={"date": "2026-11-22", "source": "a benchmark", "prices": {}},
     )
 
 
