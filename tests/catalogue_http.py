@@ -40,6 +40,8 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKS = OK + b"transfer-encoding: chunked\r\n\r\n"
 EVIL = http({"choices": [{"message": {"content": "EVIL"}}]})
 SPACE = b"1\r\n \r\n"
+LINE_END = b"1\r\n\n\r\n"
+"""A chunk of a byte that is no text, and in a stream no event: the time ends it, and nothing else can."""
 FIRST = {"first_byte_s": WAIT_S}
 IDLE = {"idle_s": WAIT_S}
 MIB = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
@@ -234,7 +236,8 @@ def chunks(form: Form) -> dict[str, Case]:
         "packed on the way, in chunks": case(lines(b"transfer-encoding: gzip, chunked") + chunked(gzip.compress(body))[len(CHUNKS) :] + END_OF_CHUNKS, TRUNCATED if form.stream else UNREADABLE),
         "a transfer encoding that nobody knows": case(lines(b"transfer-encoding: cow") + body, {GOOD, UNREADABLE}),
         "endless chunks": case([READ, CHUNKS, for_ever(MIB)], TOO_LARGE, limits={"attempt_s": 60}, heavy=True),
-        "endless chunks of a byte": case([READ, CHUNKS, for_ever(SPACE * 10_000)], {LATE, TOO_LARGE} if form.stream else LATE, limits={"attempt_s": 0.5}, heavy=True),  # an event of 1 MiB may be there first
+        "endless chunks of a byte": case([READ, CHUNKS, for_ever(LINE_END * 10_000)], LATE, limits={"attempt_s": 0.5}, heavy=True),
+        "an endless event in chunks of a byte": case([READ, CHUNKS, for_ever(SPACE * 10_000)], TOO_LARGE if form.stream else LATE, limits={"attempt_s": 60 if form.stream else 0.5}, heavy=True),
     }  # fmt: skip
 
 

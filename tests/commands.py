@@ -14,8 +14,9 @@ import sys
 import termios
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+import pytest
 from servers import ROOT
 
 from batchrun.__main__ import main
@@ -40,6 +41,11 @@ class Outcome(NamedTuple):
     def last(self) -> str:
         """The last line on stderr."""
         return self.err.splitlines()[-1]
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip a test that this machine cannot do; in CI, where all of it has to be done, it fails."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {what} here")
 
 
 def typed(*arguments: object, **options: Any) -> Outcome:

@@ -19,7 +19,7 @@ def pytest_addoption(parser):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Plain tests take every core; a rig has the machine for itself, and counts in one process."""
+    """Plain tests take every core; rigs, which take several themselves, are told how many (`-n`), or run in turn."""
     return None if _plain(config) else 0
 
 

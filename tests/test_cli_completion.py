@@ -12,7 +12,7 @@ import subprocess
 
 import click
 import pytest
-from commands import BATCHRUN, END_S, called, size_of
+from commands import BATCHRUN, END_S, called, lacking, size_of
 from servers import ROOT
 
 from batchrun.cli import batchrun as group
@@ -48,7 +48,7 @@ def here(tmp_path):
 def said(here, shell, *words):
     """What a shell that is given a script writes."""
     if not shutil.which(shell):
-        pytest.skip(f"there is no {shell}")
+        lacking(shell)
     return subprocess.run([shell, *words], capture_output=True, text=True, cwd=here, env=world(here), check=True).stdout
 
 
@@ -80,7 +80,7 @@ def test_fish(here, words, found):
 def test_the_key(here, shell, words, found):
     """Whoever types the beginning and Tab sees the rest, also in a zsh whose `.zshrc` has that one line only."""
     if not shutil.which(shell):
-        pytest.skip(f"there is no {shell}")
+        lacking(shell)
     (here / ".zshrc").write_text(f"{line_for('zsh')}\nPS1='ready> '\n")
     (here / ".bashrc").write_text(f"{line_for('bash')}\nPS1='ready> '\n")
     ours, theirs = pty.openpty()

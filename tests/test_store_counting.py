@@ -90,6 +90,15 @@ def test_a_segment_that_cannot_be_read_is_damage(tmp_path):
         read_unsealed(folder, RUN, unreadable)
 
 
+def keeping(path, columns):
+    """A run that has not begun, whose results will have some columns of its input."""
+    folder = RunFolder(path)
+    folder.make()
+    with folder.locked():
+        fit(folder, run_file(1, config={"input": "x", "keep_columns": columns}))
+    return read(path)
+
+
 @pytest.mark.parametrize(
     ("kept", "said"),
     [
@@ -100,19 +109,11 @@ def test_a_segment_that_cannot_be_read_is_damage(tmp_path):
 )
 def test_a_column_that_was_not_kept_is_refused_with_what_was(tmp_path, kept, said):
     """Whoever asks by a column learns which there are."""
-    folder = RunFolder(tmp_path / "out")
-    folder.make()
-    with folder.locked():
-        fit(folder, run_file(1, config={"input": "x", "keep_columns": kept}))
     with pytest.raises(ConfigError) as refused:
-        read(folder.path).refuse_unkept("lable")
+        keeping(tmp_path / "out", kept).refuse_unkept("lable")
     assert f"{refused.value.message}; {refused.value.remedy}" == f"{tmp_path}/{said}"
 
 
 def test_a_column_that_was_kept_is_not_refused(tmp_path):
     """Nothing is said of it."""
-    folder = RunFolder(tmp_path / "out")
-    folder.make()
-    with folder.locked():
-        fit(folder, run_file(1, config={"input": "x", "keep_columns": ["label"]}))
-    read(folder.path).refuse_unkept("label")
+    keeping(tmp_path / "out", ["label"]).refuse_unkept("label")

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from commands import lacking
 from servers import ROOT
 
 from batchrun import __version__
@@ -28,9 +29,10 @@ print(answers.index.tolist(), answers["error_type"].isna().tolist())
 
 
 def python_of(version):
-    """An interpreter of this version, from PATH or from pyenv; None if there is none that starts."""
-    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    named = [shutil.which(f"python{version}"), *sorted(kept.glob(f"{version}.*/bin/python"), reverse=True)]
+    """An interpreter of this version, from PATH, pyenv or beside our own; None if there is none that starts."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    kept = [path for place in (pyenv, Path(sys.base_prefix).parent) for path in place.glob(f"{version}.*/bin/python")]
+    named = [shutil.which(f"python{version}"), *kept]
     for path in filter(None, named):
         if subprocess.run([path, "-c", "import venv, ensurepip"], capture_output=True, check=False).returncode == 0:
             return path
@@ -89,7 +91,7 @@ def test_what_is_installed_works(version, wheel, tmp_path):
     """In this Python: the quickstart, a newcomer's first run, a frame, and the types for a type checker."""
     python = python_of(version)
     if python is None:
-        pytest.skip(f"there is no Python {version} here")
+        lacking(f"Python {version}")
     done(python, "-m", "venv", "venv", cwd=tmp_path)
     there = tmp_path / "venv" / "bin"
     done(there / "pip", "install", "--no-compile", "--only-binary=:all:", wheel, cwd=tmp_path)
