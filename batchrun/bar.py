@@ -9,6 +9,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from batchrun._totals import Totals
 from batchrun.piloting import PilotWatch
 
 if TYPE_CHECKING:
@@ -20,31 +21,6 @@ if TYPE_CHECKING:
     from batchrun.types import Record
 
 PERIOD_S = 0.5
-
-
-class Totals:
-    """What the settled rows come to."""
-
-    def __init__(self) -> None:
-        self.done = self.failed = self.tokens = self.nano_usd = 0
-        self.unpriced = False
-
-    def add(self, record: Record) -> None:
-        """Count a settled row."""
-        self.done += 1
-        self.failed += record.error_type is not None
-        self.tokens += record.completion_tokens or 0
-        if record.cost_usd is not None:
-            self.nano_usd += round(record.cost_usd * 1e9)
-        elif record.error_type is None:
-            self.unpriced = True
-
-    def cost(self) -> str:
-        """What is known of the cost; a plus says that there is more which is not."""
-        if self.unpriced and not self.nano_usd:
-            return "cost unknown"
-        usd = self.nano_usd / 1e9
-        return f"${usd:,.{2 if usd >= 1 else 4}f}{'+' if self.unpriced else ''}"
 
 
 class Bar(PilotWatch):
@@ -88,8 +64,16 @@ class Bar(PilotWatch):
 
     def _draw(self, bar: tqdm[NoReturn]) -> None:
         bar.n = self._totals.done
-        bar.set_postfix_str(f"{self._totals.failed:,} failed, {self._totals.cost()}", refresh=False)
+        bar.set_postfix_str(f"{self._totals.failed:,} failed, {cost_of(self._totals)}", refresh=False)
         bar.refresh()
+
+
+def cost_of(totals: Totals) -> str:
+    """What is known of the cost; a plus says that there is more which is not."""
+    if totals.unpriced and not totals.nano_usd:
+        return "cost unknown"
+    usd = totals.nano_usd / 1e9
+    return f"${usd:,.{2 if usd >= 1 else 4}f}{'+' if totals.unpriced else ''}"
 
 
 def _somebody_looks() -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from batchrun.bar import Totals, bars
+from batchrun._totals import Totals
+from batchrun.bar import bars, cost_of
 from batchrun.cli.lines import logs_json, say
 from batchrun.cli.question import asked
 from batchrun.errors import Interrupted
@@ -73,7 +74,7 @@ class Progress(PilotWatch):
     def begin(self, status: Callable[[], Status]) -> None:
         """Start to show how it goes."""
         self._began_at, self._status = time.monotonic(), status
-        self._before = self._totals.done, self._totals.tokens
+        self._before = self._totals.done, self._totals.completion_tokens
         if self._quiet:
             return
         if sys.stderr and sys.stderr.isatty() and not logs_json():
@@ -167,8 +168,8 @@ class Progress(PilotWatch):
                 f"{totals.done:,}/{self._total:,}",
                 f"{totals.failed:,} failed",
                 f"{status.in_flight:,}/{status.ceiling:,} in flight",
-                f"{(totals.tokens - self._before[1]) / elapsed_s:,.0f} tok/s",
-                totals.cost(),
+                f"{(totals.completion_tokens - self._before[1]) / elapsed_s:,.0f} tok/s",
+                cost_of(totals),
             ]
         )
         room -= len(line)
@@ -215,7 +216,7 @@ class Progress(PilotWatch):
             "total": self._total,
             "failed": totals.failed,
             "rows_per_s": round(done / elapsed_s, 3),
-            "completion_tokens_per_s": round((totals.tokens - self._before[1]) / elapsed_s, 3),
+            "completion_tokens_per_s": round((totals.completion_tokens - self._before[1]) / elapsed_s, 3),
             "eta_s": round((self._total - totals.done) * elapsed_s / done, 1) if done else None,
             "cost_usd": None if totals.unpriced else totals.nano_usd / 1e9,
             "projected_usd": self._projected_usd(),

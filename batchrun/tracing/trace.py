@@ -12,6 +12,7 @@ from opentelemetry.context import get_current
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from batchrun._totals import Totals
 from batchrun.errors import EndpointError, FolderBusy
 from batchrun.tracing.otlp import Sender, collector
 from batchrun.tracing.spans import (
@@ -29,35 +30,6 @@ if TYPE_CHECKING:
     from batchrun.config import Config
     from batchrun.engine.watch import Plan
     from batchrun.types import Record
-
-
-class Totals(msgspec.Struct):
-    """What the rows add up to that a start has settled; `unpriced` are those that succeeded at an unknown cost."""
-
-    succeeded: int = 0
-    failed: int = 0
-    unpriced: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    nano_usd: int = 0
-
-    def add(self, record: Record) -> None:
-        """Count a row."""
-        failed = record.error_type is not None
-        self.failed += failed
-        self.succeeded += not failed
-        self.unpriced += record.cost_usd is None and not failed
-        self.prompt_tokens += record.prompt_tokens or 0
-        self.completion_tokens += record.completion_tokens or 0
-        self.nano_usd += round((record.cost_usd or 0.0) * 1e9)
-
-    def attributes(self) -> dict[str, int | float]:
-        """As the span of the run has them; a cost of which nothing is known is not zero, it is left out."""
-        told: dict[str, int | float] = msgspec.structs.asdict(self)
-        nano_usd = told.pop("nano_usd")
-        if nano_usd or not self.unpriced:
-            told["cost_usd"] = nano_usd / 1e9
-        return {f"batchrun.{name}": value for name, value in told.items()}
 
 
 class Trace:
@@ -111,12 +83,21 @@ class Trace:
 
     def _end(self, cause: BaseException | None) -> None:
         self._spans += self._span.is_recording()
-        self._span.set_attributes(self._totals.attributes())
+        self._span.set_attributes(_attributes(self._totals))
         if cause:
             error_type = cause.error_type if isinstance(cause, EndpointError) else type(cause).__name__
             self._span.set_attribute("error.type", error_type)
             self._span.set_status(StatusCode.ERROR)
         self._span.end()
+
+
+def _attributes(totals: Totals) -> dict[str, int | float]:
+    """As the span of the run has them; a cost of which nothing is known is not zero, it is left out."""
+    told: dict[str, int | float] = msgspec.structs.asdict(totals)
+    nano_usd = told.pop("nano_usd")
+    if nano_usd or not totals.unpriced:
+        told["cost_usd"] = nano_usd / 1e9
+    return {f"batchrun.{name}": value for name, value in told.items()}
 
 
 def _parent() -> Context:
