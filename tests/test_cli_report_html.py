@@ -68,10 +68,9 @@ def test_no_key_is_on_the_page(out):
 
 
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(out, tmp_path):
-    """As under cron or in a container: the same page, and not a word of matplotlib's caches."""
+    """As under cron or in a container: the same page, and nothing is left behind."""
     home = {"HOME": "/proc/nobody", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path)}
-    ended = typed("report", out, "--format", "html", env=home | {"MPLCONFIGDIR": ""})
+    ended = typed("report", out, "--format", "html", env=home)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (out / "report/report.html").read_text()
-    assert "could not be drawn" not in ended.out
     assert list(tmp_path.iterdir()) == []

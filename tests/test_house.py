@@ -43,7 +43,7 @@ MAY_CHANGE_THE_DISK = {
     "store/parts.py": {"ParquetWriter"},  # into a sink that writes through an `fs`
     "simulated/ledger.py": {"open", "write"},  # of the simulated endpoint, for tests
 }
-HEAVY = {"aiohttp", "jinja2", "jsonschema", "matplotlib", "numpy", "pandas", "pyarrow", "tokenizers"}
+HEAVY = {"aiohttp", "jinja2", "jsonschema", "numpy", "pandas", "pyarrow", "tokenizers"}
 
 
 def name_of(module: Path) -> str:
@@ -226,7 +226,7 @@ def test_heavy_imports_wait(code):
 
 def test_the_first_request_waits_for_nothing_that_comes_after_it():
     """Neither for the report's arithmetic and its page, nor for a limit that nobody has set."""
-    later = {"pyarrow.compute", "batchrun.reporting", "jinja2", "matplotlib", "aiolimiter"}
+    later = {"pyarrow.compute", "batchrun.reporting", "jinja2", "aiolimiter"}
     assert loaded_by("import batchrun.cli.watching, batchrun.run") & later == set()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import sys
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from pages import START, Parsed, failure, full_report, report_of, report_with, sample_of, streamed
 
 from batchrun.report import outline
-from batchrun.report.charts import LEAST_ROWS, MOST_TICKS, charts
+from batchrun.report.charts import LEAST_ROWS, MOST_TICKS, Axis, Chart, Line, charts
 from batchrun.report.format import visible
 from batchrun.report.html import to_html, verdict
 from batchrun.report.limited import advice
@@ -377,8 +376,26 @@ def drawn():
     return [(chart, ET.fromstring(draw(chart))) for chart in charts(full_report())]
 
 
+def chart_of(x, y, *, logarithmic=False, steps=False, filled=False):
+    """A chart of one line, from the first to the last of its `x`, and from 0 to 100."""
+    return Chart(
+        name="x",
+        title="",
+        says="",
+        x=Axis(label="", low=x[0], high=x[-1], ticks=[], logarithmic=logarithmic),
+        y=Axis(label="", low=0, high=100, ticks=[]),
+        lines=[Line(label="", x=x, y=y, filled=filled)],
+        steps=steps,
+    )
+
+
+def lines_of(chart):
+    """The paths of a chart without ticks."""
+    return [one.get("d") for one in ET.fromstring(draw(chart)).iter("path")]
+
+
 class TestPlots:
-    """What matplotlib drew, as the page takes it."""
+    """What is drawn, as the page takes it."""
 
     def test_labels_are_text(self, drawn):
         """Every tick of a chart can be read, found and copied."""
@@ -392,29 +409,27 @@ class TestPlots:
         painted = {one.get(name) for _, picture in drawn for one in picture.iter() for name in ("fill", "stroke")}
         assert {color for color in painted if color and not color.startswith("var(--")} == {"none"}
 
+    @pytest.mark.parametrize(
+        ("logarithmic", "x", "path"),
+        [(False, [0.0, 5.0, 10.0], "M56 176L201 93L346 10"), (True, [1.0, 10.0, 100.0], "M56 176L201 93L346 10")],
+    )
+    def test_a_value_stands_where_its_axis_says(self, logarithmic, x, path):
+        """From edge to edge, and half way in between: of a logarithmic axis that is the geometric mean."""
+        assert lines_of(chart_of(x, [0.0, 50.0, 100.0], logarithmic=logarithmic)) == [path]
+
+    def test_in_steps_a_value_holds_until_the_next(self):
+        """Across first, and then up."""
+        assert lines_of(chart_of([0.0, 5.0, 10.0], [0.0, 50.0, 100.0], steps=True)) == ["M56 176H201V93H346V10"]
+
+    def test_what_is_filled_is_filled_down_to_zero(self):
+        """Below its line, which is drawn over it."""
+        drawn = lines_of(chart_of([0.0, 10.0], [50.0, 100.0], filled=True))
+        assert drawn == ["M56 93L346 10V176H56Z", "M56 93L346 10"]
+
     def test_a_hundredth_of_a_pixel_is_enough(self, drawn):
         """No coordinate has more than two decimals: a page is half as large."""
         values = [value for _, picture in drawn for one in picture.iter() for value in one.attrib.values()]
         assert [value for value in values if re.search(r"\.\d{3}", value)] == []
-
-    def test_nobodys_settings_change_it(self, drawn):
-        """A style that a user of matplotlib set for himself stays his."""
-        import matplotlib as mpl
-
-        before = ET.tostring(drawn[0][1])
-        with mpl.rc_context({"lines.linewidth": 9, "lines.marker": "o", "xtick.labelsize": 30, "svg.fonttype": "path"}):
-            after = ET.tostring(ET.fromstring(draw(charts(full_report())[0])))
-            assert mpl.rcParams["lines.linewidth"] == 9
-        assert after == before
-
-    def test_without_matplotlib_there_is_a_page(self, monkeypatch):
-        """It says why it has no plots, and in words what they would show."""
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
-        page = to_html(full_report())
-        assert page.count("This plot could not be drawn: ") == 6
-        assert "ModuleNotFoundError: import of matplotlib halted" in page
-        assert "latency: half within" in page
-        Parsed(page)
 
 
 def test_the_templates_are_in_the_package():

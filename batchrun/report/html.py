@@ -10,6 +10,7 @@ from batchrun.report.format import dollars, duration, number, percent, rate
 from batchrun.report.limited import LEAST_SHARE, TITLE, advice, limits
 from batchrun.report.outline import about, ending, examples, figures, headline, latencies, notes, price_and_time
 from batchrun.report.page import Card, page
+from batchrun.report.plots import draw
 from batchrun.report.speed import LEAST_SHARE as LEAST_PART
 from batchrun.report.speed import LENGTHS_TITLE, TIME_TITLE, lengths, time_note, time_spent
 from batchrun.report.summary import ModelCost
@@ -34,11 +35,10 @@ class Share(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A chart with its picture, or with the reason why there is none."""
+    """A chart with its picture."""
 
     chart: Chart
     svg: str
-    problem: str
 
 
 def to_html(report: Report, samples: Sequence[Sample] | None = None) -> str:
@@ -60,7 +60,7 @@ def to_html(report: Report, samples: Sequence[Sample] | None = None) -> str:
         phases=_phases(report),
         time_note=time_note(report) if time_spent(report) else "",
         failures=[(group, examples(group)) for group in report.failures[:MOST_LISTED]],
-        plots=[_plot(chart) for chart in charts(report)],
+        plots=[Plot(chart, draw(chart)) for chart in charts(report)],
         columns=SPREADS,
         latencies=latencies(report),
         lengths_title=LENGTHS_TITLE,
@@ -80,16 +80,6 @@ def verdict(report: Report) -> str:
     if count.succeeded and not count.failed and not count.missing:
         return "good"
     return "mixed" if count.succeeded or count.total == 0 else "bad"
-
-
-def _plot(chart: Chart) -> Plot:
-    """Draw a chart; what goes wrong is told on the page and costs nothing else of it, let alone the end of a run."""
-    try:
-        from batchrun.report.plots import draw
-
-        return Plot(chart, draw(chart), "")
-    except Exception as error:  # noqa: BLE001 (it may be an installation, a full disk, or a bug: all are told)
-        return Plot(chart, "", f"{type(error).__name__}: {error}")
 
 
 def _cards(report: Report) -> list[Card]:
