@@ -254,6 +254,52 @@ def test_an_outage_has_a_reason_while_it_goes_on():
     assert told[0] == told[-1] == ""
 
 
+def test_a_limit_is_no_outage():
+    """Who serves eight at a time and turns all others away, as on an ordinary day, works: nothing is said of it."""
+    taken_until, told, held_back = [0.0] * 8, set(), 0
+
+    def answer(sent):
+        nonlocal held_back
+        held_back += engine.lanes.outage_since() is not None
+        told.add(engine.pool.status().outage)
+        place = taken_until.index(min(taken_until))
+        if taken_until[place] > sent.at:
+            return 0.05, throttled()
+        taken_until[place] = sent.at + 20
+        return 20, completion()
+
+    async def to_the_end():
+        nonlocal engine
+        engine = Engine(answer, 100, limits={"concurrency": 64})
+        await engine.run()
+
+    engine = None
+    virtual_time.run(to_the_end())
+    assert held_back
+    assert told == {""}
+
+
+def test_the_outage_of_one_model_is_told_while_another_waits_for_its_limit():
+    """With what went wrong, whichever of them was asked last; nothing is said of the one that is only throttled."""
+    told = set()
+
+    def answer(sent):
+        told.add(engine.pool.status().outage)
+        return 0.1, server_error() if sent.index % 2 else throttled()
+
+    async def to_the_end():
+        nonlocal engine
+        tap = (request(index, model="mb"[index % 2]) for index in range(200))
+        sections = {"limits": {"concurrency": 16}, "timeouts": {"stall_s": 100}, "retry": {"max_attempts": 1000}}
+        engine = Engine(answer, tap, models=2, count=200, **sections)
+        await engine.run()
+
+    engine = None
+    virtual_time.run(to_the_end())
+    assert engine.pool.exit_code == 8
+    assert told == {"", "HTTP 500"}
+
+
 def test_a_silent_endpoint_is_a_stall_however_short_the_time_outs_are():
     """A row that timed out was not answered."""
     engine = run(
@@ -273,6 +319,16 @@ def test_a_silence_has_no_old_reason():
         return (0.1, server_error() if sent.at < 0.05 else completion()) if sent.at < 50 else (math.inf, completion())
 
     engine = run(answer, 100_000, limits={"concurrency": 4}, timeouts={"stall_s": 100})
+    assert engine.pool.cause.message == "the endpoint has not answered for 100 s"
+
+
+def test_a_silence_is_not_blamed_on_a_request_that_was_rejected():
+    """A 400 is an answer, of an endpoint that works."""
+
+    def answer(sent):
+        return (0.1, rejected() if sent.index == 2 else completion()) if sent.index < 3 else (math.inf, completion())
+
+    engine = run(answer, 100, limits={"concurrency": 1}, timeouts={"stall_s": 100})
     assert engine.pool.cause.message == "the endpoint has not answered for 100 s"
 
 

@@ -123,7 +123,7 @@ class Fulfiller:
         self.unanswered_since: float | None = None
         """When the endpoint was first asked after it last gave an answer of any kind but "wait"; None if it was not."""
         self.trouble = ""
-        """What the last attempt failed of; empty if it did not."""
+        """What kept the endpoint from working at the last attempt; empty if nothing did."""
 
     async def fulfil(self, request: Request) -> Record | None:
         """Try a request until there is a record of it, and of the turns before it; None if the run ends before that.
@@ -196,6 +196,7 @@ class Fulfiller:
             self.trouble = ""
         except EndpointError as error:
             outcome, self.trouble = error, error.message
+            lane.trouble = error.message
             self._learn_from(error, row, probe=place.probe)
         finally:
             lane.breaker.returned(probe=place.probe)
@@ -266,6 +267,7 @@ class Fulfiller:
             lane.storm = False
         else:
             lane.breaker.alive()
+            self.trouble = ""
 
     def _mostly_accepted(self, lane: Lane, now: float) -> bool:
         """Whether a lane's requests are let in, most of those out or lately: then it is the rate that was too much."""

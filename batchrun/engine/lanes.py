@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Lane(Turnstile):
     """The turnstile of one model, with the purse that pays for its retries.
 
-    `turned_away` says that a limit has been met at all, `storm` that the last trouble was one, and no outage.
+    `turned_away` says that a limit has been met at all, `storm` that the last trouble was one, and no outage; `trouble`
+    is what the last failed attempt failed of.
     """
 
     def __init__(self, limits: LimitsConfig, gate: Gate) -> None:
@@ -32,6 +33,7 @@ class Lane(Turnstile):
         self.quota = Quota(now)
         self.turned_away = False
         self.storm = False
+        self.trouble = ""
 
 
 class Lanes:
@@ -70,6 +72,13 @@ class Lanes:
         since = [lane.breaker.open_since for lane in self._lanes.values()]
         known = [at for at in since if at is not None]
         return max(known) if known and len(known) == len(since) else None
+
+    @property
+    def outage(self) -> str:
+        """What goes wrong while no model is served; empty where all of them only wait for a limit that they met."""
+        if self.outage_since() is None:
+            return ""
+        return next((lane.trouble for lane in self._lanes.values() if not lane.storm), "")
 
     def change(self, limits: LimitsConfig, *, paused: bool) -> None:
         """Keep to other limits from now on; while it is paused nobody is let in."""

@@ -114,7 +114,7 @@ class Pool:
             retrying=sum(row.retrying for row in rows.values()),
             oldest=oldest.request.custom_id if oldest else "",
             waits_for=waits_for.replace("_", " "),
-            outage="" if self._lanes.outage_since() is None else self._fulfiller.trouble,
+            outage=self._lanes.outage,
         )
 
     async def run(self, tap: Generator[Request, None, None]) -> None:
