@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import subprocess
 import threading
 from contextlib import aclosing, contextmanager
 
 import pytest
-from commands import at, called, prompts
+from commands import at, begun, called, prompts
 from servers import simulated
 
 import batchrun
@@ -33,6 +35,10 @@ FAULTS = [
     {"kind": "server_error", "match": "q1 ", "tries": 1},
     {"kind": "server_error", "match": "q2 ", "status": 400},
 ]
+NONSENSE = {
+    "OTEL_BSP_MAX_QUEUE_SIZE": ("-5", "max_queue_size must be"),
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER": ("nobody", "'nobody' not found"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +257,18 @@ def test_a_start_that_is_refused_is_an_error_too(start, collector):
     assert (run.status, run.attributes["error.type"]) == (ERROR, "ConfigError")
 
 
+def test_a_signal_before_anything_is_sent_is_an_error_by_the_same_name(collector, tmp_path):
+    """Ctrl-C while the input still comes: no name of our own code."""
+    with begun("run", "-", *at("simulated", tmp_path / "out"), "--otel", stdin=subprocess.PIPE) as run:
+        run.stdin.write('{"prompt": "x"}\n' * 20_000)  # more than a pipe holds: it is being read
+        run.stdin.flush()
+        run.send_signal(signal.SIGINT)
+        run.stdin.close()  # Python hears of a signal when a read returns
+        assert run.wait(60) == 130
+    (span,) = collector.runs()
+    assert (span.status, span.attributes["error.type"]) == (ERROR, "Interrupted")
+
+
 def test_a_start_beside_another_run_is_not_told(start, collector, tmp_path):
     """From cron that comes every minute, and the other run has a trace."""
     start()
@@ -351,13 +369,15 @@ def test_it_can_be_switched_off_from_outside(start, collector, monkeypatch):
     assert collector.bodies == []
 
 
-def test_a_variable_that_makes_no_sense_is_refused(start, server, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", NONSENSE)
+def test_a_variable_that_makes_no_sense_is_refused(start, server, tmp_path, monkeypatch, name):
     """Before anything is sent."""
-    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-5")
+    value, said = NONSENSE[name]
+    monkeypatch.setenv(name, value)
     before = server.totals()["requests"]
     ended = start()
     assert (ended.code, len(ended.err.splitlines())) == (2, 2)
-    assert "max_queue_size must be" in ended.err
+    assert said in ended.err
     assert server.totals()["requests"] == before
     assert not (tmp_path / "out").exists()
 
@@ -381,9 +401,10 @@ def test_where_nobody_listens_the_run_goes_on(start, monkeypatch):
     assert said_of_it(start()) == [f"warning: OpenTelemetry: {url.removeprefix('http://')} has not taken 5 of 5 spans"]
 
 
-def test_no_address_is_no_reason_to_fail(start, monkeypatch):
+@pytest.mark.parametrize("url", ["collector", "http://[::1:4318"])
+def test_no_address_is_no_reason_to_fail(start, monkeypatch, url):
     """It is said like the others."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
     assert said_of_it(start()) == ["warning: OpenTelemetry: no host has not taken 5 of 5 spans"]
 
 
@@ -414,9 +435,9 @@ def test_a_collector_that_hangs_is_not_waited_for(start, monkeypatch):
         assert said_of_it(start()) == [f"warning: OpenTelemetry: {host} has not taken 5 of 5 spans"]
 
 
-@pytest.mark.parametrize("cause", [Interrupted(2, "SIGINT"), asyncio.CancelledError()])
+@pytest.mark.parametrize("cause", [Interrupted(2, "SIGINT"), asyncio.CancelledError(), SystemExit(130)])
 def test_who_is_in_a_hurry_waits_less(monkeypatch, cause):
-    """A second Ctrl-C is out in under 2 seconds, whatever the collector does."""
+    """A second Ctrl-C is out in under 2 seconds, whatever the collector does; so is one before anything is sent."""
 
     async def main():
         async with traced.traced(check_config({"input": "x"}), Watch()) as start:

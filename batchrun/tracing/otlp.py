@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -54,7 +55,7 @@ class Exporter(SpanExporter):
 
 
 class Sender:
-    """A tracer whose spans are sent; raises ValueError for variables that make no sense."""
+    """A tracer whose spans are sent; raises ValueError or RuntimeError for variables that make no sense."""
 
     def __init__(self) -> None:
         named = OTELResourceDetector().detect().attributes  # what the user calls it wins
@@ -90,4 +91,6 @@ class Sender:
 def collector() -> str:
     """Host and port of the collector: what comes after them may hold a secret."""
     url = next(filter(None, map(os.environ.get, _ENDPOINTS)), "http://localhost:4318")
-    return urlsplit(url).netloc.rpartition("@")[2] or "no host"
+    with suppress(ValueError):
+        return urlsplit(url).netloc.rpartition("@")[2] or "no host"
+    return "no host"

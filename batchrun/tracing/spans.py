@@ -38,7 +38,7 @@ _NAMES = {
 }
 _MOST_CHARS = 500
 _LARGEST = 2**63 - 1
-"""The largest number that the protocol holds: a larger one, from whatever endpoint, would spoil all that go with it."""
+"""The largest number that the protocol holds: a larger one, from whatever endpoint, would be an error in the log."""
 
 
 class Choice(msgspec.Struct):

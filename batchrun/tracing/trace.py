@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span, set_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from batchrun._totals import Totals
-from batchrun.errors import EndpointError, FolderBusy
+from batchrun.errors import EndpointError, FolderBusy, Interrupted
 from batchrun.tracing.otlp import Sender, collector
 from batchrun.tracing.spans import (
     attempt_attributes,
@@ -36,7 +36,7 @@ class Trace:
     """Hears of a run, and makes spans of it; the times of rows are those of their records."""
 
     def __init__(self, config: Config) -> None:
-        """Begin the span of the run; raises ValueError for OTEL_ variables that make no sense."""
+        """Begin the span of the run; raises ValueError or RuntimeError for OTEL_ variables that make no sense."""
         self._sender = Sender()
         self._of_all = endpoint_attributes(config.endpoint)
         self._began_at = time.time_ns() // 1000
@@ -85,10 +85,16 @@ class Trace:
         self._spans += self._span.is_recording()
         self._span.set_attributes(_attributes(self._totals))
         if cause:
-            error_type = cause.error_type if isinstance(cause, EndpointError) else type(cause).__name__
-            self._span.set_attribute("error.type", error_type)
+            self._span.set_attribute("error.type", _error_type(cause))
             self._span.set_status(StatusCode.ERROR)
         self._span.end()
+
+
+def _error_type(cause: BaseException) -> str:
+    """What ended a run, by a name that is documented: a signal outside the sending leaves by SystemExit."""
+    if isinstance(cause, SystemExit | KeyboardInterrupt):
+        return Interrupted.__name__
+    return cause.error_type if isinstance(cause, EndpointError) else type(cause).__name__
 
 
 def _attributes(totals: Totals) -> dict[str, int | float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -45,7 +44,7 @@ async def traced(config: Config, watch: W) -> AsyncIterator[Start[W]]:
         start.cause = error
         raise
     finally:
-        hurries = isinstance(start.cause, Interrupted | asyncio.CancelledError)
+        hurries = isinstance(start.cause, Interrupted) or not isinstance(start.cause, Exception | None)
         warning = await trace.end(start.cause, HURRIED_END_S if hurries else END_S)
         if warning:
             watch.warn(warning)
@@ -61,7 +60,7 @@ def _begun(config: Config) -> Trace:
         ) from error
     try:
         return Trace(config)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         remedy = "correct the OTEL_ variable that says so, or leave --otel out"
         raise ConfigError(f"OpenTelemetry cannot be set up: {error}", remedy=remedy) from error
 
