@@ -102,9 +102,9 @@ def test_a_budget_that_is_none_is_refused(tmp_path, budget):
     assert not (tmp_path / "out").exists()
 
 
-def told_of(capsys, *spent, before=0, budget=1000, limit=None):
+def told_of(capsys, *spent, before=0, budget=1000, limit=None, quiet=0):
     """What is said of a budget of so many nano-dollars when that much of it is spent, one after the other."""
-    shown = Progress(quiet=True)
+    shown = Progress(quiet=quiet)
     plan = {"folder": "out", "concurrency": 9, "flush_s": 0.05, "simulated": True, "exposed": [], "rows": 9}
     shown.plan(Plan(open_rows=9, budget_usd=budget / 1e9, spent_nano_usd=before, **plan))
     for nano_usd in spent:
@@ -113,9 +113,15 @@ def told_of(capsys, *spent, before=0, budget=1000, limit=None):
 
 
 def test_each_mark_of_the_budget_is_told_once(capsys):
-    """A line for each, without a terminal and with `-q` too; of several that are passed at once the highest."""
+    """A line for each, without a terminal too; of several that are passed at once the highest."""
     assert told_of(capsys, 499, 500, 501, 799, 800, 950, 990, 1000) == ["50", "80", "95"]
     assert told_of(capsys, 10, 960, 970) == ["95"]
+
+
+def test_quiet_leaves_out_what_is_no_warning(capsys):
+    """Half of the budget is a note, which `-q` leaves out; `-qq` tells no mark, as the run may still end well."""
+    assert told_of(capsys, 500, 800, 950, quiet=1) == ["80", "95"]
+    assert told_of(capsys, 500, 800, 950, quiet=2) == []
 
 
 def test_a_later_start_tells_the_marks_that_are_left(capsys):
@@ -123,6 +129,17 @@ def test_a_later_start_tells_the_marks_that_are_left(capsys):
     assert told_of(capsys, 600, 850, before=550) == ["80"]
     assert told_of(capsys, 600, 850, limit=1600) == ["50"]
     assert told_of(capsys, before=1000) == []
+
+
+def test_twice_quiet_is_silent_within_the_budget(tmp_path):
+    """However near it came to it: cron mails what is written, and nobody is to do anything."""
+    command = ["run", prompts(tmp_path / "in.jsonl", 30), "-c", 1, "--set", "request.params.max_tokens=60"]
+    with simulated(QUICK) as server:
+        assert called(*command, *at(server.base_url, tmp_path / "first")).code == 0
+        budget = ["--max-cost", f"{1.2 * charged_usd(server):.9f}"]
+        told = called(*command, *at(server.base_url, tmp_path / "told"), *budget, "-q")
+        assert (told.code, re.findall(r"(\w+): .* (\d+)% of", told.err)) == (0, [("warning", "80")])
+        assert called(*command, *at(server.base_url, tmp_path / "silent"), *budget, "-qq") == (0, "", "")
 
 
 def test_answers_of_unknown_cost_bring_the_marks_nearer(tmp_path):

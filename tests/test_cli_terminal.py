@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -11,16 +12,18 @@ import sys
 from importlib import import_module
 
 import pytest
+import virtual_time
 from commands import at, called, on_a_terminal, prompts, size_of
 from servers import ROOT, simulated
 
 from batchrun.cli import batchrun as group
 from batchrun.cli.lines import log_as, put, say
-from batchrun.cli.progress import Progress, columns_of_stderr, ranges
+from batchrun.cli.progress import LINE_PERIOD_S, Progress, columns_of_stderr, ranges
 from batchrun.engine.watch import Plan, Status
 from batchrun.types import Record
 
 HEAVY = {"aiohttp", "pyarrow", "pandas", "numpy", "yaml", "jinja2", "tqdm", "asyncio", "msgspec", "urllib.parse"}
+PLAN = {"folder": "out", "concurrency": 9, "flush_s": 0.05, "simulated": True, "exposed": []}
 
 
 @pytest.mark.parametrize(
@@ -95,10 +98,9 @@ def test_data_ends_with_one_newline(capsys):
 
 
 def progress(*, done=3, total=200, cost_usd=0.001, **status):
-    """A view of a run in which some rows are done."""
-    shown = Progress(quiet=True)
-    plan = {"folder": "out", "concurrency": 9, "flush_s": 0.05, "simulated": True, "exposed": []}
-    shown.plan(Plan(rows=total, open_rows=total, **plan))
+    """A view of a run in which some rows are done; nothing draws it."""
+    shown = Progress(quiet=2)
+    shown.plan(Plan(rows=total, open_rows=total, **PLAN))
     stands = {"in_flight": 32, "ceiling": 64, "oldest_s": 2.4, "throttled": 0, **status}
     shown.begin(lambda: Status(**stands))
     for index in range(done):
@@ -150,14 +152,35 @@ def test_no_line_is_wider_than_its_room(custom_id):
     assert custom_id[:17] in line
 
 
-def test_an_outage_is_told_once(capsys):
-    """With its reason; the next one is told again."""
-    shown = progress()
-    for outage in ("", "cannot connect", "cannot connect", "reset", "", "no answer"):
-        shown._warn_of_outage(outage)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.rpartition(": ")[2] for line in lines] == ["cannot connect", "no answer"]
-    assert lines[0].startswith("warning: the endpoint does not work, and is asked again every few seconds: ")
+def said_of_outages(capsys, quiet):
+    """What is said, where there is no terminal, of a run in which an endpoint is gone twice."""
+    troubles = ["", "cannot connect", "cannot connect", "reset", "", "no answer"]
+
+    async def main():
+        now = asyncio.get_running_loop().time
+        stands = {"in_flight": 32, "ceiling": 64, "oldest_s": 2.4, "throttled": 0}
+        shown = Progress(quiet=quiet)
+        shown.plan(Plan(rows=200, open_rows=200, **PLAN))
+        capsys.readouterr()
+        shown.begin(lambda: Status(outage=troubles[int(now() / LINE_PERIOD_S)], **stands))
+        await asyncio.sleep((len(troubles) - 0.5) * LINE_PERIOD_S)
+        shown.end()
+
+    virtual_time.run(main())
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("quiet", [0, 1])
+def test_an_outage_is_told_once(capsys, quiet):
+    """With its reason, with `-q` too; the next one is told again."""
+    said = [line for line in said_of_outages(capsys, quiet) if "0/200, " not in line]
+    assert [line.rpartition(": ")[2] for line in said] == ["cannot connect", "no answer"]
+    assert said[0].startswith("warning: the endpoint does not work, and is asked again every few seconds: ")
+
+
+def test_an_outage_that_passes_is_not_told_to_cron(capsys):
+    """`-qq` is silent if all is well at the end; else the last line says what was wrong."""
+    assert said_of_outages(capsys, quiet=2) == []
 
 
 def test_unknown_cost_is_not_zero():

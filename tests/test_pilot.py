@@ -273,7 +273,7 @@ def test_a_drift_is_one_line_on_stderr(capsys):
     """At once, with `-q` too: what the pilot said, and what it comes to."""
     sample = sample_of(400, 60)
     found, _ = estimate_of(1.0 + 0.01 * sample.lengths, sample)
-    shown = Progress(quiet=True)
+    shown = Progress(quiet=1)
     shown.piloted(outlook(), Drift(found))
     for row in range(100):
         shown.row(Record(index=row, custom_id=str(row), cost_usd=3.0 + 0.03 * float(sample.lengths[row])))

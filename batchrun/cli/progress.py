@@ -35,13 +35,18 @@ RANGES_NAMED = 200
 ID_CHARS = 20
 LEAST_PROJECTED = 20
 BUDGET_MARKS = (0.5, 0.8, 0.95)
+"""The first is worth a note, the others a warning."""
+
 _BAR_COLUMNS = len(" ####|100 %")
 
 
 class Progress(PilotWatch):
-    """Says what is about to be done, shows how it goes, and says when it is being stopped."""
+    """Says what is about to be done, shows how it goes, and says when it is being stopped.
 
-    def __init__(self, *, quiet: bool) -> None:
+    Told once to be `quiet` it says only warnings; told twice, none of what a run may yet end well in spite of.
+    """
+
+    def __init__(self, *, quiet: int) -> None:
         self._quiet = quiet
         self._bar: tqdm[NoReturn] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +62,7 @@ class Progress(PilotWatch):
         """Say what is to be sent, what a crash could cost, and what an earlier one may have cost."""
         self._total, self._rest = plan.pilot_rows or plan.open_rows, plan.open_rows
         budget = (plan.budget_usd or 0) * 1e9
-        self._marks = [mark for mark in BUDGET_MARKS if plan.spent_nano_usd < mark * budget]
+        self._marks = [mark for mark in BUDGET_MARKS if plan.spent_nano_usd < mark * budget and self._quiet <= 1]
         if plan.exposed:
             say(_exposure(plan.exposed, plan.exposed_nano_usd))
         if self._quiet:
@@ -75,9 +80,9 @@ class Progress(PilotWatch):
         """Start to show how it goes."""
         self._began_at, self._status = time.monotonic(), status
         self._before = self._totals.done, self._totals.completion_tokens
-        if self._quiet:
+        if self._quiet > 1:
             return
-        if sys.stderr and sys.stderr.isatty() and not logs_json():
+        if not self._quiet and sys.stderr and sys.stderr.isatty() and not logs_json():
             self._bar = bars()(total=self._total, dynamic_ncols=True, bar_format="{desc} {bar}|{percentage:4.0f} %")
         self._task = asyncio.get_running_loop().create_task(self._show())
 
@@ -95,7 +100,9 @@ class Progress(PilotWatch):
             mark = max(one for one in self._marks if nano_usd >= one * budget_nano_usd)
             self._marks = [one for one in self._marks if one > mark]
             budget = dollars(budget_nano_usd / 1e9)
-            self._interrupt(f"note: {dollars(nano_usd / 1e9)}, {mark:.0%} of the budget of {budget}, is spent")
+            level = "note" if mark == BUDGET_MARKS[0] else "warning"
+            if level == "warning" or not self._quiet:
+                self._interrupt(f"{level}: {dollars(nano_usd / 1e9)}, {mark:.0%} of the budget of {budget}, is spent")
 
     def piloted(self, outlook: Outlook, drift: Drift | None) -> None:
         """Say what the pilot says."""
@@ -144,7 +151,8 @@ class Progress(PilotWatch):
                     await asyncio.sleep(BAR_PERIOD_S)
                 else:
                     await asyncio.sleep(LINE_PERIOD_S)
-                    say(self.line(), **self.facts())
+                    if not self._quiet:
+                        say(self.line(), **self.facts())
 
     def _warn_of_outage(self, outage: str) -> None:
         """Say it once of each; else whoever mistyped a URL would look at a bar that stands still."""

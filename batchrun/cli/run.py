@@ -98,7 +98,7 @@ def _walk(config: Config, options: dict[str, Any], attendance: Attendance, outfl
     from batchrun.run import Options, walk
 
     how = Options(**{name: options[name] for name in Options.__struct_fields__ if name in options})
-    return asyncio.run(walk(config, how, RunWatch(attendance, outflow, quiet=bool(options["quiet"]))))
+    return asyncio.run(walk(config, how, RunWatch(attendance, outflow, quiet=options["quiet"])))
 
 
 def _conclude(ending: Ending, threshold: tuple[float, bool], quiet: int, *, reports: bool) -> Last:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class RunWatch(Progress):
     """Progress, and what else hangs on a run."""
 
-    def __init__(self, attendance: Attendance, outflow: Outflow | None = None, *, quiet: bool) -> None:
+    def __init__(self, attendance: Attendance, outflow: Outflow | None = None, *, quiet: int) -> None:
         super().__init__(quiet=quiet)
         self._attendance, self._outflow = attendance, outflow
 
