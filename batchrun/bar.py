@@ -87,5 +87,6 @@ def bars() -> Any:
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
 
-    tqdm.set_lock(threading.RLock())  # else tqdm makes one for many processes, which on macOS starts another
+    if not hasattr(tqdm, "_lock"):  # else tqdm makes one for many processes, which on macOS starts another
+        tqdm.set_lock(threading.RLock())
     return tqdm

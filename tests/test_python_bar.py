@@ -104,6 +104,14 @@ def test_nobody_looks(config):
     assert piped(RUN, config) == ""
 
 
+@pytest.mark.parametrize("theirs", ["tqdm.tqdm", "tqdm.auto.tqdm"])
+def test_the_lock_of_a_program_stays(theirs):
+    """Whoever has set one shares it between his bars, in this process or in several; ours is one of them."""
+    code = f"import threading, tqdm.auto\nown = threading.RLock()\n{theirs}.set_lock(own)\n"
+    code += "from batchrun.bar import bars\nprint(bars().get_lock() is own)"
+    assert typed(program=[*PYTHON, code]).out == "True\n"
+
+
 @pytest.mark.rig
 def test_no_lock_for_other_processes(config):
     """A bar needs no multiprocessing, which on macOS would start a process."""
