@@ -53,6 +53,12 @@ def test_a_newcomer_has_something_to_run(tmp_path):
     assert called("run", "batchrun.yaml", "-q").last.startswith("exit 0: 1 of 1 rows have a result")
 
 
+@pytest.mark.parametrize("source", ["data/p.jsonl", "p?.jsonl", "p[12].jsonl", "*.jsonl"])
+def test_no_prompts_are_written_where_they_cannot_be(source):
+    """Into a folder that is not there, or into a file that is called like a glob."""
+    assert called("init", "-i", source, "--base-url", "simulated").last.endswith(" Next: batchrun plan batchrun.yaml")
+
+
 def test_what_it_wrote_can_be_planned(tmp_path):
     """The example of `--help`, and the command that it names next."""
     prompts(tmp_path / "prompts.jsonl", 3)

@@ -16,7 +16,7 @@ _PLAIN = re.compile(r"simulated|(?=.*[./])[A-Za-z][\w./:-]*(?<!:)")
 _MODELS = {_FIREWORKS: "accounts/fireworks/models/glm-5p3-flash", "simulated": "simulated/small"}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_INIT"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_INIT"})
 @click.argument("file", metavar="[FILE]", default="batchrun.yaml", type=click.Path())
 @click.option(
     "-i",
@@ -68,11 +68,12 @@ def init(*, file: str, force: bool, output: str, **given: str | int | None) -> i
 
 
 def _next(file: str, source: str) -> str:
-    """What it would cost; where there are no prompts yet, they come first."""
+    """What it would cost; where there are no prompts yet, and could be, they come first."""
     from pathlib import Path
 
     plan = f"batchrun plan {shlex.quote(file)}"
-    if source.endswith(".jsonl") and "*" not in source and not Path(source).exists():
+    path, is_glob = Path(source), set("*?[") & set(source)
+    if source.endswith(".jsonl") and not is_glob and path.parent.is_dir() and not path.exists():
         return f"""echo '{{"prompt": "Name a river."}}' > {shlex.quote(source)}; {plan}"""
     return plan
 
