@@ -43,7 +43,7 @@ _BAR_COLUMNS = len(" ####|100 %")
 class Progress(PilotWatch):
     """Says what is about to be done, shows how it goes, and says when it is being stopped.
 
-    Told once to be `quiet` it says only warnings; told twice, none of what a run may yet end well in spite of.
+    Told once to be `quiet` it says only warnings; told twice, none of an outage or a budget, as these may end well.
     """
 
     def __init__(self, *, quiet: int) -> None:
