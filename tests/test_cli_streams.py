@@ -57,19 +57,19 @@ def test_no_file_becomes_a_closed_stream():
     assert typed("--version", program=program).code == 7
 
 
-@pytest.mark.parametrize("command", ["report", "export"])
+@pytest.mark.parametrize("command", [["report"], ["export"], ["report", "--follow"]], ids=" ".join)
 def test_data_for_a_closed_stdout(done, command):
     """It is not thrown away in silence: the option that names a file is said."""
-    ended = without(">&-", command, done)
+    ended = without(">&-", *command, done)
     assert (ended.code, ended.err.splitlines()[0]) == (2, "error: stdout is closed")
     assert ended.last.endswith("name a file with -o")
 
 
-@pytest.mark.parametrize("command", ["report", "status", "--version"])
+@pytest.mark.parametrize("command", ["report", "status", "--version", "--help"])
 def test_a_reader_that_has_left(done, command):
     """Who reads no more has seen enough: that is no failure."""
-    ended = to_nobody(*([command] if command == "--version" else [command, done]))
-    assert ended.code == 0, ended.err
+    ended = to_nobody(*([command] if command.startswith("-") else [command, done]))
+    assert (ended.code, "stdout" in ended.err) == (0, False), ended.err
 
 
 @pytest.mark.rig
@@ -86,3 +86,11 @@ def test_a_full_disk_behind_the_report(done):
         ended = typed("report", done, stdout=full)
     assert ended.code == 6
     assert ended.err.splitlines()[0] == "warning: stdout: No space left on device"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["run", "-h"], ["--version"]], ids=" ".join)
+def test_a_full_disk_behind_the_help(command):
+    """It is no bug: the same is said of it."""
+    with Path("/dev/full").open("w") as full:
+        ended = typed(*command, stdout=full)
+    assert (ended.code, ended.err) == (0, "warning: stdout: No space left on device\n")

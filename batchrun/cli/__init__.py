@@ -26,7 +26,7 @@ Completion with the Tab key: this line, at the end of your shell's file.
 """
 
 
-@click.group(cls=Contents, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_COMPLETION)
+@click.group(cls=Contents, epilog=_COMPLETION)
 @click.option(
     "--version",
     is_flag=True,

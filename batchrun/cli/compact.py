@@ -9,7 +9,7 @@ import click
 from batchrun.cli.lines import last_line, say
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN"})
 @click.argument("folder", metavar="OUT", type=click.Path())
 def compact(folder: str) -> int:
     """Merge the small parts of a run that is closed.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 GATE_FAILED = 3
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_COMPARE"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_COMPARE"})
 @click.argument("out_a", metavar="OUT_A", type=click.Path())
 @click.argument("out_b", metavar="OUT_B", type=click.Path())
 @click.option(

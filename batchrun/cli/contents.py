@@ -24,7 +24,16 @@ _LIBRARIES = ("aiohttp", "click", "msgspec", "pyarrow")
 
 
 class Contents(click.Group):
-    """A group whose commands that run something know the aliases as well."""
+    """A group whose help is data like any other, and whose commands that run something know the aliases as well."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        _explains(self)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Take a command in."""
+        _explains(cmd)
+        super().add_command(cmd, name)
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run what is typed, or complete it: then click is asked by a variable, and nothing is run."""
@@ -53,6 +62,17 @@ def without_aliases(words: list[str]) -> list[str]:
     end = words.index("--") if "--" in words else len(words)
     parts = [word.partition("=") for word in words[:end]]
     return ["".join((ALIASES.get(name, name), equals, value)) for name, equals, value in parts] + words[end:]
+
+
+def _explains(command: click.Command) -> None:
+    """Have `--help` of a command written as all data is, in place of click's own, to which a full disk is a bug."""
+    click.help_option("-h", "--help", callback=_show_help)(command)
+
+
+def _show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 (click's own)
+    if wanted and not context.resilient_parsing:
+        put(context.get_help())
+        context.exit()
 
 
 def show_versions(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 (click's own)

@@ -10,7 +10,7 @@ from batchrun.cli.lines import last_line
 from batchrun.errors import ConfigError
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_CTL"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_CTL"})
 @click.argument("out", metavar="OUT", type=click.Path())
 @click.argument("do", metavar="set|pause|resume|drain", type=click.Choice(["set", "pause", "resume", "drain"]))
 @click.argument("change", metavar="[KEY=VALUE]", required=False)

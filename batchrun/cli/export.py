@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batchrun.exporting import Exported
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_EXPORT"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_EXPORT"})
 @click.argument("out", metavar="OUT", type=click.Path())
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(), default="-", show_default=True, help="Where to; - is stdout."

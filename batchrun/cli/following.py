@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from batchrun.cli.lines import put
+from batchrun.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +22,14 @@ def follow(folder: RunFolder, page: Callable[[], str]) -> None:
     """Redraw a page on the terminal until the run ends; to make it takes at most a tenth of the time.
 
     Without a terminal it is written once, at the end.
+
+    Raises:
+        ConfigError: stdout is closed.
     """
     from batchrun.standing import is_running
 
+    if sys.stdout is None:
+        raise ConfigError("stdout is closed", remedy="leave out --follow, and name a file with -o")
     redraws = sys.stdout.isatty()
     while is_running(folder):
         began_at = time.monotonic()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchrun.config import Config
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN"})
 @configured
 @text_or_json("plan")
 def plan(*, arguments: tuple[str, ...], sets: tuple[str, ...], **options: Any) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TARGET = "prices.yaml"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_PRICES"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_PRICES"})
 @click.argument("model", required=False)
 @click.option("--prices", "own", metavar="FILE", type=click.Path(), help="Prices of your own, over the shipped ones.")
 @text_or_json("prices")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_SAMPLES = 50
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_REPORT"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_REPORT"})
 @click.argument("out", metavar="OUT", type=click.Path())
 @text_or_page("report")
 @click.option(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     """The exit code, why, and what to type next; nothing is to be said where there is no why."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN"})
 @configured
 @click.option(
     "--on-change",

@@ -29,7 +29,7 @@ _STATES = {
 }
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_STATUS"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_STATUS"})
 @click.argument("out", metavar="OUT", type=click.Path())
 @text_or_json("status")
 def status(*, out: str, form: str) -> int:

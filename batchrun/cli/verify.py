@@ -22,7 +22,7 @@ _SAME_RUN = "the same `batchrun run` command as before"
 _MB = 1024 * 1024
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHRUN_VERIFY"})
+@click.command(context_settings={"auto_envvar_prefix": "BATCHRUN_VERIFY"})
 @click.argument("out", metavar="OUT", type=click.Path())
 @click.option("--input", "source", metavar="FILE", type=click.Path(), help="Also look for each row of this input.")
 @click.option(
