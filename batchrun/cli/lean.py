@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 
@@ -20,6 +21,7 @@ def be_lean() -> None:
     """
     gc.set_threshold(10_000)
     _leave_pandas_out()
+    _take_less_memory()
 
 
 def _leave_pandas_out() -> None:
@@ -34,3 +36,11 @@ def _leave_pandas_out() -> None:
         pa.scalar(0)
     finally:
         sys.meta_path.remove(_Hidden)
+
+
+def _take_less_memory() -> None:
+    """Let Arrow take its memory from jemalloc where it has that, and nobody has chosen: docs/decisions/0004 has why."""
+    import pyarrow as pa
+
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
