@@ -184,11 +184,13 @@ def test_closing_turns_away_whoever_waits_in_any_lane():
     assert with_lanes(test) == ({Closed}, pytest.approx(1, abs=0.01), 0)
 
 
-def test_an_outage_holds_everybody_back_but_one():
-    """The probe goes alone; while it is out the others wait for its return."""
+@pytest.mark.parametrize(("storm", "reason"), [(False, "outage"), (True, "pause")])
+def test_an_outage_holds_everybody_back_but_one(storm, reason):
+    """The probe goes alone; while it is out the others wait for its return. Limits that were met are no outage."""
 
     async def test(lanes):
         lane = lanes.of("a")
+        lane.storm = storm
         for _ in range(OPENS_AFTER):
             lane.breaker.trouble(0.0, probe=False)
         probes = []
@@ -205,4 +207,4 @@ def test_an_outage_holds_everybody_back_but_one():
         await asyncio.gather(*waiting)
         return during, reason, probes
 
-    assert with_lanes(test) == ([True], "outage", [True, False, False, False, False])
+    assert with_lanes(test) == ([True], reason, [True, False, False, False, False])

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 class Lane(Turnstile):
     """The turnstile of one model, with the purse that pays for its retries.
 
-    `turned_away` says that a limit has been met at all, `storm` that the last trouble was one, and no outage; `trouble`
-    is what the last failed attempt failed of.
+    `turned_away` says that a limit has been met at all; `trouble` is what the last failed attempt failed of.
     """
 
     def __init__(self, limits: LimitsConfig, gate: Gate) -> None:
@@ -32,7 +31,6 @@ class Lane(Turnstile):
         )
         self.quota = Quota(now)
         self.turned_away = False
-        self.storm = False
         self.trouble = ""
 
 

@@ -108,7 +108,10 @@ class Place(msgspec.Struct):
 
 
 class Turnstile:
-    """Admission for one model; make it inside the running loop."""
+    """Admission for one model; make it inside the running loop.
+
+    `storm` says that the last trouble was a limit that was met, and no outage.
+    """
 
     def __init__(
         self,
@@ -125,6 +128,7 @@ class Turnstile:
         self.pace = pace or Pace(self._loop.time(), adaptive=False)
         self.breaker = Breaker()
         self.in_flight = 0
+        self.storm = False
         self.reason = ""
         self._line: deque[tuple[Place, asyncio.Future[None]]] = deque()
         self._held_until = 0.0
@@ -233,7 +237,7 @@ class Turnstile:
         if now < self._held_until:
             return "pause", self._held_until
         if (at := self.breaker.probe_at) > now:
-            return "outage", at
+            return "pause" if self.storm else "outage", at
         if self.in_flight >= self.ceiling.limit or gate.in_flight >= gate.places:
             full = "ceiling" if self.ceiling.below_maximum else "concurrency"
             return full if gate.places else "paused", math.inf
