@@ -80,7 +80,7 @@ class Deadline:
             self._task.cancel()
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a deadline needs a task to end")
         self._task, self._cancelling = task, task.cancelling()

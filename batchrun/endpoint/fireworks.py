@@ -6,6 +6,7 @@ be numbers or text; what is missing or nonsense is None.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,16 @@ _TOO_LARGE = 2**63
 
 def perf_metrics_of(headers: Mapping[str, str], body: Any) -> dict[str, Any]:
     """All performance metrics by their names without prefix; what the body says wins over the headers."""
-    metrics: dict[str, Any] = {
-        name[len(_PREFIX) :]: value for name, value in headers.items() if name.startswith(_PREFIX)
-    }
+    metrics: dict[str, Any] = {metric: headers[name] for metric, name in _named_in(tuple(headers))}
     if isinstance(body, dict):
         metrics.update(body)
     return metrics
+
+
+@functools.lru_cache(64)
+def _named_in(headers: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The metrics among some headers, and their headers: those of most answers of a run have the same names."""
+    return [(name.removeprefix(_PREFIX), name) for name in headers if name.startswith(_PREFIX)]
 
 
 def seconds(value: Any) -> float | None:
