@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from datetime import date
-from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ MOST_USD_PER_MTOK = 1_000_000
 
 EXAMPLE = "write e.g. models: [{model: my-model, input_usd_per_mtok: 0.2, output_usd_per_mtok: 0.6}]"
 SHIPPED = "the shipped prices.yaml"
+_SHIPPED_FILE = Path(__file__).parents[1] / "prices.yaml"
 
 _LISTS: dict[str, type[Price | SizePrice | Deployment]] = {
     "models": Price,
@@ -41,8 +42,7 @@ def load_prices(path: str | None = None, *, base_url: str = "") -> PriceBook:
     Raises:
         ConfigError: the file cannot be read, or a row of it is not a price.
     """
-    text = resources.files("batchrun").joinpath("prices.yaml").read_text(encoding="utf-8")
-    shipped = _book(parse_lined(text, SHIPPED), SHIPPED)
+    shipped = _book(parse_lined(_SHIPPED_FILE.read_text(encoding="utf-8"), SHIPPED), SHIPPED)
     here = us_only(shipped) if is_us_only(base_url) else shipped
     if path is None:
         return here
