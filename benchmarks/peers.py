@@ -30,7 +30,8 @@ KEY = "none"
 async def openai(prompts: list[str], base_url: str, concurrency: int, http_client: Any = None) -> None:
     from openai import AsyncOpenAI
 
-    client = AsyncOpenAI(base_url=base_url, api_key=KEY, max_retries=0, http_client=http_client)
+    # its 5 s for a connection are not enough for a thousand at once
+    client = AsyncOpenAI(base_url=base_url, api_key=KEY, timeout=600, max_retries=0, http_client=http_client)
     await _gather(
         (client.chat.completions.create(model=MODEL, messages=_messages(prompt), **PARAMS) for prompt in prompts),
         concurrency,
