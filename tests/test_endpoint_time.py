@@ -168,6 +168,28 @@ def test_a_row_that_waits_for_another_ones_turn_is_not_charged_the_time(stream):
     assert max(latencies_s) <= turns_s[0]
 
 
+def test_the_time_of_a_request_begins_when_it_leaves():
+    """Requests leave when each task that is ready has had its turn: what others take until then is not the answer's."""
+    woke_s = []
+
+    def hold_up():
+        time.sleep(0.1)
+        woke_s.append(time.monotonic())
+
+    async def main():
+        async with endpoint(there.base_url) as opened:
+            await outcome(opened)  # so that there is a connection, and the next one is asked at once
+            asking = asyncio.create_task(outcome(opened))
+            asyncio.get_running_loop().call_soon(hold_up)
+            answer = await asking
+            return answer.latency_s, time.monotonic() - woke_s[0]
+
+    with peer([READ, http(ANSWER), READ, http(ANSWER)]) as there:
+        latency_s, since_woken_s = asyncio.run(main())
+    assert len(there.requests) == 2
+    assert latency_s <= since_woken_s
+
+
 def test_a_stalled_loop_does_not_keep_a_silent_peer_alive():
     """A stall earns a moment more, not an answer that never comes."""
 
