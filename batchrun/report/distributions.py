@@ -16,8 +16,8 @@ from batchrun.report.measures import Distribution, Spread
 if TYPE_CHECKING:
     from batchrun.report.columns import Floats, Ints
 
-EXACT_VALUES = 2_000_000
-"""16 MB a metric."""
+EXACT_VALUES = 500_000
+"""4 MB a metric."""
 GROWTH = 1.01
 RELATIVE_ERROR = math.sqrt(GROWTH) - 1
 _LEAST, _BINS = 1e-6, 3_500
