@@ -158,6 +158,17 @@ def test_an_unknown_form_says_what_was_expected():
     assert "`messages`, `prompt`, `turns`, or a batch line's `body`" in refusal({"question": "hi"}).remedy
 
 
+@pytest.mark.parametrize(("name", "meant"), [("promt", "prompt"), ("Messages", "messages"), ("turn", "turns")])
+def test_a_misspelt_form_is_named(name, meant):
+    """As keys of a configuration are."""
+    assert refusal({"id": 1, name: "hi"}).remedy == f"rename `{name}` to `{meant}`"
+
+
+def test_a_form_that_is_null_is_not_misspelt():
+    """It is there, with nothing in it."""
+    assert refusal({"prompt": None}).remedy.startswith("a row needs `messages`, `prompt`, `turns`")
+
+
 def test_column_names_are_not_shown_raw():
     """A hostile name cannot move the cursor, and a wide table does not fill the screen."""
     message = refusal({"\x1b[2J": 1, **{f"c{n}": n for n in range(50)}}).message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -124,11 +125,19 @@ class Renderer:
         if len(present) != 1:
             if present:
                 raise unfit(prompt, f"the row has {names(present)}, which exclude each other", "keep one of them")
-            wanted = {"chat": "`messages`, `prompt`, `turns`", "embeddings": "`input`"}.get(self._api, "`prompt`")
-            raise unfit(prompt, f"nothing to send: the row has only {names(row)}", _FORMS_WANTED.format(wanted))
+            raise unfit(prompt, f"nothing to send: the row has only {names(row)}", self._form_remedy(row))
         if present[0] == "body":
             return "fireworks_batch" if row.get("url") is None and row.get("method") is None else "openai_batch"
         return cast("Form", present[0])
+
+    def _form_remedy(self, row: dict[str, Any]) -> str:
+        """What to correct in a row that has no form: a key that is nearly one of ours, or else the whole of it."""
+        others = [name for name in row if name not in self._form_keys]  # a null is there, and not misspelt
+        for key in self._form_keys:
+            if near := difflib.get_close_matches(key, others, n=1):
+                return f"rename {names(near)} to `{key}`"
+        wanted = {"chat": "`messages`, `prompt`, `turns`", "embeddings": "`input`"}.get(self._api, "`prompt`")
+        return _FORMS_WANTED.format(wanted)
 
     def _row(self, prompt: Prompt, form: Form) -> tuple[dict[str, Any], bool, tuple[str, ...]]:
         """The body of a row that is no batch line, whether it is a stream, and the turns that follow."""
